@@ -1,0 +1,112 @@
+/*
+ * cadastre: a multi-arena malloc that keeps an exact register of every live block.
+ *
+ * The malloc family is exported twice: under the standard names, which replace the C library's when
+ * libcadastre is preloaded or linked, and under cadastre_* names, which are always ours.
+ *
+ * Unless a declaration says otherwise, every function here
+ *   - is thread-safe, and not async-signal-safe (POSIX.1-2017, 2.4.3);
+ *   - sets errno to ENOMEM when it returns NULL for want of memory, and leaves it alone on success;
+ *   - takes and gives sizes and alignments in bytes.
+ *
+ * Link with -lcadastre, or preload libcadastre.so into a program that was linked without it.
+ */
+#ifndef CADASTRE_H
+#define CADASTRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#define CADASTRE_NOEXCEPT noexcept
+#else
+#define CADASTRE_NOEXCEPT
+#endif
+
+/* ------------------------------------------------------------------------------- the malloc family */
+
+/*
+ * malloc (C11 7.22.3.4): a block of at least `size` bytes, aligned to 16 or more, contents indeterminate.
+ * malloc(0) gives a unique pointer that can be freed. A size above PTRDIFF_MAX fails with ENOMEM.
+ */
+void *cadastre_malloc(size_t size) CADASTRE_NOEXCEPT;
+
+/*
+ * free (C11 7.22.3.3): gives back `block`; NULL is ignored. errno is unchanged (POSIX.1-2024).
+ * A pointer that is not the start of a live block is reported in one line on stderr and otherwise ignored;
+ * CADASTRE_ABORT=1 in the environment aborts the process instead. The same holds for every function below
+ * that takes a block.
+ */
+void cadastre_free(void *block) CADASTRE_NOEXCEPT;
+
+/* calloc (C11 7.22.3.2): count * size zero bytes. A product that overflows fails with ENOMEM. */
+void *cadastre_calloc(size_t count, size_t size) CADASTRE_NOEXCEPT;
+
+/*
+ * realloc (C11 7.22.3.5, glibc): the block resized to `size`, at the same address or a new one, contents kept up
+ * to the smaller of the two capacities. realloc(NULL, size) is malloc(size); realloc(block, 0) frees and returns
+ * NULL. To a smaller size it never fails. On failure it returns NULL and the old block is untouched: errno is ENOMEM,
+ * or EINVAL when `block` is not the start of a live block.
+ */
+void *cadastre_realloc(void *block, size_t size) CADASTRE_NOEXCEPT;
+
+/* reallocarray (glibc, BSD): realloc(block, count * size); a product that overflows fails with ENOMEM. */
+void *cadastre_reallocarray(void *block, size_t count, size_t size) CADASTRE_NOEXCEPT;
+
+/*
+ * aligned_alloc (C11 7.22.3.1 as amended by DR 460): a block whose address is a multiple of `alignment`.
+ * An alignment that is no power of two fails with EINVAL; `size` need not be a multiple of it.
+ */
+void *cadastre_aligned_alloc(size_t alignment, size_t size) CADASTRE_NOEXCEPT;
+
+/*
+ * posix_memalign (POSIX.1-2017): stores the block in *result and returns 0; returns EINVAL (alignment is no power of
+ * two, or no multiple of sizeof(void *)) or ENOMEM, and leaves *result alone, otherwise. errno is unchanged.
+ */
+int cadastre_posix_memalign(void **result, size_t alignment, size_t size) CADASTRE_NOEXCEPT;
+
+/* memalign (glibc): as aligned_alloc, but an alignment that is no power of two is rounded up to one. */
+void *cadastre_memalign(size_t alignment, size_t size) CADASTRE_NOEXCEPT;
+
+/* valloc (glibc): a block aligned to the page size. */
+void *cadastre_valloc(size_t size) CADASTRE_NOEXCEPT;
+
+/* pvalloc (glibc): as valloc, `size` rounded up to a multiple of the page size. */
+void *cadastre_pvalloc(size_t size) CADASTRE_NOEXCEPT;
+
+/*
+ * malloc_usable_size (glibc): the capacity of `block`, all of it writable, constant until the next realloc. 0 for
+ * NULL, and 0 with a report for a pointer that is no live block.
+ */
+size_t cadastre_malloc_usable_size(void *block) CADASTRE_NOEXCEPT;
+
+/*
+ * free_sized, free_aligned_sized (C23 7.24.3.4, 7.24.3.5): free(block), with the size (and alignment) that it was
+ * requested with. A size outside requested size..capacity, or an alignment that the address does not have, is
+ * reported in one line; the block is freed all the same.
+ */
+void cadastre_free_sized(void *block, size_t size) CADASTRE_NOEXCEPT;
+void cadastre_free_aligned_sized(void *block, size_t alignment, size_t size) CADASTRE_NOEXCEPT;
+
+/* C23's names, which older C libraries do not declare. */
+void free_sized(void *block, size_t size) CADASTRE_NOEXCEPT;
+void free_aligned_sized(void *block, size_t alignment, size_t size) CADASTRE_NOEXCEPT;
+
+/* -------------------------------------------------------------------------------------- the register */
+
+/*
+ * show_alloc_mem (our own): prints every live block on standard output, all arenas and LARGE merged in address order,
+ * with the exact requested size, and a total. Exact while other threads allocate: a block that is live during the
+ * whole call is listed, one that is free during the whole call is not. Allocates nothing and holds no lock while it
+ * writes; it bypasses stdio, so fflush(stdout) first where the order of output matters. errno is unchanged.
+ */
+void show_alloc_mem(void) CADASTRE_NOEXCEPT;
+
+#undef CADASTRE_NOEXCEPT
+#ifdef __cplusplus
+}
+#endif
+
+#endif

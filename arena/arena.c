@@ -1,0 +1,365 @@
+#include "arena.h"
+#include "message.h"
+#include "os.h"
+#include <string.h>
+
+void arena_lock(struct arena *arena) {
+    lock_acquire(&arena->lock);
+}
+
+void arena_unlock(struct arena *arena) {
+    lock_release(&arena->lock);
+}
+
+/* --------------------------------------------------------------------------------------- the dirty slabs */
+static void publish_oldest(struct arena *arena) {
+    uint64_t oldest = UINT64_MAX;
+    for (unsigned c = 0; c < CATEGORIES; c++)
+        if (arena->dirty[c].first != NULL && arena->dirty[c].first->stamp < oldest)
+            oldest = arena->dirty[c].first->stamp;
+    store_relaxed(&arena->oldest, oldest);
+}
+
+/* Dirty slabs enter and leave their list here, so that the retained bytes follow. The caller publishes the oldest. */
+static void add_dirty(struct arena *arena, struct slab *slab) {
+    slab->stamp = os_stamp();
+    slab_list_append(&arena->dirty[zone_of(slab)->category], slab);
+    os_account_retained((ptrdiff_t)UNIT_SIZE);
+}
+
+static void remove_dirty(struct arena *arena, struct slab *slab) {
+    slab_list_remove(&arena->dirty[zone_of(slab)->category], slab);
+    os_account_retained(-(ptrdiff_t)UNIT_SIZE);
+}
+
+/* --------------------------------------------------------------------------------------- the partial slabs */
+static uint8_t bucket_for(const struct slab *slab) {
+    return slab->free == 0 ? BUCKET_NONE : (uint8_t)((slab->free - 1u) * BUCKETS / slab->blocks);
+}
+
+/* After slab->free changed: to the list that its occupancy asks for. */
+static void place_slab(struct arena *arena, struct slab *slab) {
+    uint8_t bucket = bucket_for(slab);
+    if (bucket == slab->bucket)
+        return;
+    if (slab->bucket != BUCKET_NONE)
+        slab_list_remove(&arena->partial[slab->class][slab->bucket], slab);
+    if (bucket != BUCKET_NONE)
+        slab_list_prepend(&arena->partial[slab->class][bucket], slab);
+    slab->bucket = bucket;
+}
+
+static struct slab *fullest_slab(struct arena *arena, unsigned class) {
+    for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
+        if (arena->partial[class][bucket].first != NULL)
+            return arena->partial[class][bucket].first;
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------ carving */
+
+/* The slab that was emptied last, whose pages are resident and perhaps in the caches; else the lowest idle unit. */
+static struct slab *carve_slab(struct arena *arena, unsigned class) {
+    enum category category = sizeclass_is_tiny(class) ? TINY : SMALL;
+    struct slab *dirty = arena->dirty[category].last;
+    struct slab *slab = NULL;
+    if (dirty != NULL) {
+        slab = zone_carve(zone_of(dirty), dirty, class);
+        if (slab != NULL) {
+            /* The list needs only the links, which carving leaves alone. */
+            remove_dirty(arena, slab);
+            publish_oldest(arena);
+        }
+    }
+    for (struct zone *zone = arena->zones[category]; slab == NULL && zone != NULL; zone = zone->next)
+        slab = zone_carve(zone, NULL, class);
+    if (slab != NULL) {
+        slab->bucket = BUCKET_NONE;
+        place_slab(arena, slab);
+    }
+    return slab;
+}
+
+size_t arena_refill_locked(struct arena *arena, unsigned class, struct entry *entries, size_t want) {
+    size_t got = 0;
+    while (got < want) {
+        struct slab *slab = fullest_slab(arena, class);
+        if (slab == NULL && got == 0)
+            slab = carve_slab(arena, class);
+        if (slab == NULL)
+            break;
+        got += slab_take(slab, entries + got, want - got);
+        place_slab(arena, slab);
+    }
+    for (size_t i = 0; i < got / 2; i++) {
+        struct entry entry = entries[i];
+        entries[i] = entries[got - 1 - i];
+        entries[got - 1 - i] = entry;
+    }
+    os_account_live((ptrdiff_t)(got * sizeclasses[class].size));
+    return got;
+}
+
+static void settle_slab(struct arena *arena, struct slab *slab) {
+    place_slab(arena, slab);
+    if (slab->free < slab->blocks)
+        return;
+    slab_list_remove(&arena->partial[slab->class][slab->bucket], slab);
+    zone_uncarve(zone_of(slab), slab);
+    add_dirty(arena, slab);
+    publish_oldest(arena);
+}
+
+size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, struct entry *twice) {
+    size_t bytes = 0;
+    size_t doubles = 0;
+    for (size_t i = 0; i < count;) {
+        uintptr_t unit = (uintptr_t)entries[i].block >> UNIT_SHIFT;
+        struct slab *slab = &zone_of(entries[i].block)->slabs[unit % ZONE_UNITS];
+        unsigned free_before = slab->free;
+        bool carved = slab->status == SLAB_CARVED; /* unless its last block was freed twice */
+        for (; i < count && (uintptr_t)entries[i].block >> UNIT_SHIFT == unit; i++) {
+            if (UNLIKELY(!carved || !slab_give(slab, &entries[i]))) {
+                *twice = entries[i];
+                doubles++;
+            }
+        }
+        if (UNLIKELY(!carved))
+            continue;
+        bytes += (slab->free - free_before) * sizeclasses[slab->class].size;
+        settle_slab(arena, slab);
+    }
+    os_account_live(-(ptrdiff_t)bytes);
+    return doubles;
+}
+
+/* ------------------------------------------------------------------------------------------------- zones */
+static void insert_zone(struct arena *arena, struct zone *zone) {
+    struct zone *previous = NULL;
+    struct zone *next = arena->zones[zone->category];
+    for (; next != NULL && next < zone; next = next->next)
+        previous = next;
+    zone->prev = previous;
+    zone->next = next;
+    if (next != NULL)
+        next->prev = zone;
+    *(previous == NULL ? &arena->zones[zone->category] : &previous->next) = zone;
+}
+
+static void remove_zone(struct arena *arena, struct zone *zone) {
+    if (zone->next != NULL)
+        zone->next->prev = zone->prev;
+    *(zone->prev == NULL ? &arena->zones[zone->category] : &zone->prev->next) = zone->next;
+}
+
+/* Calls `visit` for each dirty slab of a zone. */
+static void each_dirty(struct arena *arena, struct zone *zone, void (*visit)(struct arena *, struct slab *)) {
+    for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++)
+        if (unit_set_has(zone->dirty, unit))
+            visit(arena, &zone->slabs[unit]);
+}
+
+/* A zone without a carved slab changes sides; its dirty slabs go along, as the newest. */
+static bool retype_zone(struct arena *arena, enum category to) {
+    struct zone *zone = arena->zones[to == TINY ? SMALL : TINY];
+    while (zone != NULL && !zone_is_empty(zone))
+        zone = zone->next;
+    if (zone == NULL)
+        return false;
+    each_dirty(arena, zone, remove_dirty);
+    remove_zone(arena, zone);
+    zone->category = (uint8_t)to;
+    insert_zone(arena, zone);
+    each_dirty(arena, zone, add_dirty);
+    publish_oldest(arena);
+    return true;
+}
+
+bool arena_grow(struct arena *arena, unsigned class, size_t size) {
+    enum category category = sizeclass_is_tiny(class) ? TINY : SMALL;
+    arena_lock(arena);
+    bool retyped = retype_zone(arena, category);
+    arena_unlock(arena);
+    if (retyped)
+        return true;
+    struct zone *zone = NULL;
+    for (; zone == NULL && size >= ZONE_SIZE_MIN; size /= 2)
+        zone = zone_create(size, arena->index, category);
+    if (zone == NULL)
+        return false;
+    arena_lock(arena);
+    insert_zone(arena, zone);
+    arena_unlock(arena);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------- purging */
+static void forget_dirty(struct arena *arena, struct slab *slab) {
+    struct zone *zone = zone_of(slab);
+    remove_dirty(arena, slab);
+    zone_purge_begin(zone, zone_unit_of(zone, slab), 1);
+    zone_purge_end(zone, zone_unit_of(zone, slab), 1, false);
+}
+
+/* An empty zone that has left its arena, its dirty units counted as idle. */
+static void give_zone(struct arena *arena, struct zone *zone) {
+    if (zone_destroy(zone))
+        return;
+    arena_lock(arena);
+    insert_zone(arena, zone);
+    arena_unlock(arena);
+}
+
+size_t arena_purge_oldest(struct arena *arena) {
+    arena_lock(arena);
+    struct slab *slab = arena->dirty[TINY].first;
+    struct slab *small = arena->dirty[SMALL].first;
+    if (slab == NULL || (small != NULL && small->stamp < slab->stamp))
+        slab = small;
+    if (slab == NULL) {
+        arena_unlock(arena);
+        return 0;
+    }
+    struct zone *zone = zone_of(slab);
+    if (zone_is_empty(zone)) {
+        unsigned dirty = 0;
+        for (unsigned word = 0; word < UNIT_WORDS; word++)
+            dirty += (unsigned)__builtin_popcountll(zone->dirty[word]);
+        each_dirty(arena, zone, forget_dirty);
+        remove_zone(arena, zone);
+        publish_oldest(arena);
+        arena_unlock(arena);
+        give_zone(arena, zone);
+        return dirty * UNIT_SIZE;
+    }
+    unsigned first;
+    unsigned count = zone_dirty_run(zone, slab, &first);
+    for (unsigned unit = first; unit < first + count; unit++)
+        remove_dirty(arena, &zone->slabs[unit]);
+    zone_purge_begin(zone, first, count);
+    arena->purges++;
+    publish_oldest(arena);
+    arena_unlock(arena);
+
+    bool zeroed = os_purge((char *)zone + first * UNIT_SIZE, count * UNIT_SIZE);
+
+    arena_lock(arena);
+    zone_purge_end(zone, first, count, zeroed);
+    arena->purges--;
+    arena_unlock(arena);
+    return count * UNIT_SIZE;
+}
+
+/* ------------------------------------------------------------------------------------------------- looking */
+uintptr_t arena_next_zone(struct arena *arena, uintptr_t from, size_t *size) {
+    uintptr_t lowest = 0;
+    arena_lock(arena);
+    for (unsigned c = 0; c < CATEGORIES; c++) {
+        const struct zone *zone = arena->zones[c];
+        while (zone != NULL && (uintptr_t)zone < from)
+            zone = zone->next;
+        if (zone != NULL && (lowest == 0 || (uintptr_t)zone < lowest)) {
+            lowest = (uintptr_t)zone;
+            *size = zone_size(zone);
+        }
+    }
+    arena_unlock(arena);
+    return lowest;
+}
+
+static const struct zone *find_zone(const struct arena *arena, uintptr_t address) {
+    for (unsigned c = 0; c < CATEGORIES; c++)
+        for (const struct zone *zone = arena->zones[c]; zone != NULL; zone = zone->next)
+            if ((uintptr_t)zone == address)
+                return zone;
+    return NULL;
+}
+
+bool arena_view_slab(struct arena *arena, uintptr_t address, unsigned unit, struct slab_view *view) {
+    arena_lock(arena);
+    const struct zone *zone = find_zone(arena, address);
+    bool found = zone != NULL && unit < zone->last_unit;
+    if (found) {
+        const struct slab *slab = &zone->slabs[unit];
+        view->category = zone->category;
+        view->blocks = slab->status == SLAB_CARVED ? slab->blocks : 0;
+        view->base = address + unit * UNIT_SIZE;
+        if (view->blocks > 0)
+            slab_copy_register(slab, view->states, view->slacks);
+        view->block_size = view->blocks > 0 ? sizeclasses[slab->class].size : 0;
+    }
+    arena_unlock(arena);
+    return found;
+}
+
+void arena_total(struct arena *arena, struct arena_totals *totals) {
+    *totals = (struct arena_totals){0};
+    arena_lock(arena);
+    for (unsigned c = 0; c < CATEGORIES; c++) {
+        for (const struct zone *zone = arena->zones[c]; zone != NULL; zone = zone->next) {
+            totals->zones++;
+            totals->mapped += zone_size(zone);
+            totals->slabs += zone->carved;
+        }
+        for (const struct slab *slab = arena->dirty[c].first; slab != NULL; slab = slab->next)
+            totals->dirty_slabs++;
+    }
+    for (unsigned class = 0; class < CLASSES; class++)
+        for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
+            for (const struct slab *slab = arena->partial[class][bucket].first; slab != NULL; slab = slab->next)
+                totals->free_bytes += (size_t)slab->free * sizeclasses[class].size;
+    arena_unlock(arena);
+}
+
+/* ------------------------------------------------------------------------------------------------ validity */
+static bool zones_are_valid(const struct arena *arena, unsigned category, size_t *dirty, size_t *partial) {
+    const struct zone *prev = NULL;
+    for (const struct zone *zone = arena->zones[category]; zone != NULL; prev = zone, zone = zone->next) {
+        if (zone->prev != prev || zone <= prev || zone->arena != arena->index || zone->category != category ||
+            !zone_is_valid(zone))
+            return false;
+        for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++) {
+            const struct slab *slab = &zone->slabs[unit];
+            *dirty += unit_set_has(zone->dirty, unit);
+            if (slab->status != SLAB_CARVED)
+                continue;
+            if (slab->bucket != bucket_for(slab) || sizeclass_is_tiny(slab->class) != (category == TINY))
+                return false;
+            *partial += slab->free > 0;
+        }
+    }
+    return true;
+}
+
+bool arena_is_valid(struct arena *arena) {
+    size_t dirty = 0;
+    size_t partial = 0;
+    arena_lock(arena);
+    bool valid = zones_are_valid(arena, TINY, &dirty, &partial) && zones_are_valid(arena, SMALL, &dirty, &partial);
+    for (unsigned c = 0; c < CATEGORIES; c++)
+        for (const struct slab *slab = arena->dirty[c].first; slab != NULL; slab = slab->next)
+            dirty--;
+    for (unsigned class = 0; class < CLASSES; class++)
+        for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
+            for (const struct slab *slab = arena->partial[class][bucket].first; slab != NULL; slab = slab->next)
+                partial--;
+    arena_unlock(arena);
+    return valid && dirty == 0 && partial == 0;
+}
+
+/* ----------------------------------------------------------------------------------------------------- fork */
+static void end_purges(struct zone *zone) {
+    for (; zone != NULL; zone = zone->next)
+        for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++)
+            if (unit_set_has(zone->purging, unit))
+                zone_purge_end(zone, unit, 1, false);
+}
+
+void arena_reset_lock(struct arena *arena) {
+    if (arena->purges > 0) {
+        end_purges(arena->zones[TINY]);
+        end_purges(arena->zones[SMALL]);
+        arena->purges = 0;
+    }
+    lock_reset(&arena->lock);
+}

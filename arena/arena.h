@@ -1,0 +1,81 @@
+/*
+ * An arena: a lock, the zones that it owns (TINY and SMALL lists, by address), and for each class the slabs with free
+ * blocks. Blocks leave and return in batches; single blocks are the thread caches' business.
+ *
+ * Functions named _locked run under the arena's lock, taken with arena_lock; the others take it themselves, and make
+ * their system calls without it.
+ */
+#ifndef ARENA_H
+#define ARENA_H
+
+#include "lock.h"
+#include "zone.h"
+
+/* A class's partly free slabs by quarters of occupancy: refills take from the fullest. */
+#define BUCKETS     4
+#define BUCKET_NONE 0xff
+
+struct arena {
+    ALIGNED(64) struct lock lock;
+    uint16_t index;                   /* constant */
+    _Atomic uint64_t oldest;          /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
+    atomic_uint threads;              /* that are assigned to it */
+    unsigned purges;                  /* under way; this and the rest under lock */
+    struct zone *zones[CATEGORIES];
+    struct slab_list dirty[CATEGORIES]; /* oldest first */
+    struct slab_list partial[CLASSES][BUCKETS];
+};
+
+void arena_lock(struct arena *arena);
+void arena_unlock(struct arena *arena);
+
+/*
+ * Takes up to `want` free blocks of `class` into entries[0..], lowest address last, so that a stack of them pops in
+ * address order. Less than wanted: the slabs with free blocks are used up. 0: arena_grow, then try again.
+ */
+size_t arena_refill_locked(struct arena *arena, unsigned class, struct entry *entries, size_t want);
+
+/* Puts blocks of this arena back. Returns how many were there already (freed twice by racing threads); the last of
+ * them in *twice. */
+size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, struct entry *twice);
+
+/* Makes room for a slab of `class`: an empty zone of the other category, or a new one of `size` bytes, or if the
+ * kernel refuses that, of less. false: there is no memory. */
+bool arena_grow(struct arena *arena, unsigned class, size_t size);
+
+/* Gives the oldest dirty slab and its dirty neighbours, or the whole zone if it is empty, back to the kernel; the
+ * bytes, 0 when there are none. */
+size_t arena_purge_oldest(struct arena *arena);
+
+/* The lowest zone of this arena that starts at `from` or above; 0: none. Its size in *size. */
+uintptr_t arena_next_zone(struct arena *arena, uintptr_t from, size_t *size);
+
+/* A slab's register as it stood at one instant. */
+struct slab_view {
+    uintptr_t base;
+    uint32_t block_size;
+    uint32_t blocks; /* 0: the unit is not carved */
+    uint8_t category;
+    state_byte states[UNIT_SIZE / BLOCK_ALIGN];
+    slack_word slacks[UNIT_SIZE / (STATE_SLACK_MAX + 1) + 1];
+};
+
+/* Copies the register of a zone's unit. false: the zone is no longer this arena's, or has no such unit. */
+bool arena_view_slab(struct arena *arena, uintptr_t zone, unsigned unit, struct slab_view *view);
+
+bool arena_is_valid(struct arena *arena);
+
+/* In the child of fork: the lock is free, and what vanished threads were purging is idle. */
+void arena_reset_lock(struct arena *arena);
+
+/* What an arena holds, in slabs and blocks; for statistics. */
+struct arena_totals {
+    size_t zones;
+    size_t mapped; /* bytes of its zones */
+    size_t slabs;
+    size_t dirty_slabs;
+    size_t free_bytes; /* of blocks in the bitmaps of carved slabs */
+};
+void arena_total(struct arena *arena, struct arena_totals *totals);
+
+#endif

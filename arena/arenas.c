@@ -1,0 +1,232 @@
+#include "arenas.h"
+#include "large.h"
+#include "message.h"
+#include "os.h"
+
+#define LARGE_RUN 32
+
+static struct arena arenas[ARENAS_MAX];
+static unsigned arena_count = 1; /* constant after boot, as the next */
+static size_t zone_size_wanted = ZONE_SPAN;
+static atomic_uint thread_numbers;
+static atomic_bool purging; /* by some thread: one at a time is enough */
+
+void arenas_boot(unsigned count) {
+    size_t limit = os_memory_limit();
+    while (zone_size_wanted > ZONE_SIZE_MIN && zone_size_wanted > limit / ZONE_LIMIT_DIV)
+        zone_size_wanted /= 2;
+    if (count == 0) {
+        unsigned wanted = os_cpu_count() * ARENAS_PER_CPU;
+        for (count = 1; count < wanted && count < ARENAS_MAX;)
+            count *= 2;
+        count = (unsigned)max_size(1, min_size(count, limit / ARENAS_LIMIT_BYTES));
+    }
+    arena_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        arenas[i].index = (uint16_t)i;
+        arenas[i].lock.rank = LOCK_ARENA + i;
+        store_relaxed(&arenas[i].oldest, UINT64_MAX);
+    }
+}
+
+unsigned arenas_count(void) {
+    return arena_count;
+}
+
+struct arena *arenas_at(unsigned index) {
+    ASSERT(index < arena_count);
+    return &arenas[index];
+}
+
+size_t arenas_zone_size(void) {
+    return zone_size_wanted;
+}
+
+/* ------------------------------------------------------------------------------------------------- threads */
+struct arena *arenas_join(void) {
+    unsigned number = add_relaxed(&thread_numbers, 1);
+    /* Threads that came before have left their zones half used: those first, lowest first. */
+    unsigned used = number < arena_count ? number : arena_count;
+    for (unsigned i = 0; i < used; i++) {
+        unsigned none = 0;
+        if (load_relaxed(&arenas[i].threads) == 0 &&
+            atomic_compare_exchange_strong_explicit(&arenas[i].threads, &none, 1, memory_order_relaxed,
+                                                    memory_order_relaxed))
+            return &arenas[i];
+    }
+    struct arena *arena = &arenas[number % arena_count];
+    add_relaxed(&arena->threads, 1);
+    return arena;
+}
+
+void arenas_leave(struct arena *arena) {
+    sub_relaxed(&arena->threads, 1);
+}
+
+/* ------------------------------------------------------------------------------------------------- batches */
+static unsigned owner_of(const struct entry *entry) {
+    return load_relaxed(&slab_line_at((uintptr_t)entry->block)->arena);
+}
+
+/* Sorts the entries of `owner` to the end, keeping their order; gives the number of the others. */
+static size_t partition(struct entry *entries, size_t count, unsigned owner) {
+    size_t others = 0;
+    while (others < count && owner_of(&entries[others]) != owner)
+        others++;
+    for (size_t i = others; i < count; i++) {
+        if (owner_of(&entries[i]) == owner)
+            continue;
+        struct entry entry = entries[i];
+        entries[i] = entries[others];
+        entries[others++] = entry;
+    }
+    return others;
+}
+
+size_t arenas_flush(struct batch *batch, struct entry *twice) {
+    size_t doubles = 0;
+    for (size_t count; (count = load_relaxed(&batch->count)) > 0;) {
+        struct arena *arena = &arenas[owner_of(&batch->entries[count - 1])];
+        arena_lock(arena);
+        size_t others = partition(batch->entries, count, arena->index);
+        doubles += arena_flush_locked(arena, batch->entries + others, count - others, twice);
+        store_relaxed(&batch->count, others);
+        arena_unlock(arena);
+    }
+    return doubles;
+}
+
+/* ----------------------------------------------------------------------------------------------- retention */
+
+/* The oldest thing that is retained, wherever it is; its bytes, 0: there is none. */
+static size_t purge_oldest(void) {
+    uint64_t oldest = large_oldest();
+    struct arena *owner = NULL;
+    for (unsigned i = 0; i < arena_count; i++) {
+        uint64_t stamp = load_relaxed(&arenas[i].oldest);
+        if (stamp < oldest) {
+            oldest = stamp;
+            owner = &arenas[i];
+        }
+    }
+    return owner != NULL ? arena_purge_oldest(owner) : large_purge_oldest();
+}
+
+/* Not while another thread is at it. A purge that finds nothing was overtaken by threads that took memory back. */
+static size_t purge(size_t bytes) {
+    size_t purged = 0;
+    if (atomic_exchange_explicit(&purging, true, memory_order_acquire))
+        return 0;
+    while (purged < bytes) {
+        size_t got = purge_oldest();
+        if (got == 0)
+            break;
+        purged += got;
+    }
+    store_release(&purging, false);
+    return purged;
+}
+
+void arenas_keep_contract(void) {
+    size_t excess = os_retained_excess();
+    if (UNLIKELY(excess > 0))
+        purge(excess);
+}
+
+bool arenas_purge_all(void) {
+    size_t purged = purge(SIZE_MAX);
+    return large_unmap_purged() || purged > 0;
+}
+
+/* ------------------------------------------------------------------------------------------------ the walk */
+struct walk {
+    bool (*visit)(void *argument, const struct walk_block *block);
+    void *argument;
+};
+
+static bool walk_slab(const struct walk *walk, const struct slab_view *view, struct walk_block *block) {
+    for (uint32_t i = 0; i < view->blocks; i++) {
+        size_t state = load_relaxed(&view->states[i]);
+        if (state < STATE_LIVE)
+            continue;
+        size_t slack = state == STATE_WIDE ? load_relaxed(&view->slacks[i]) : state - STATE_LIVE;
+        block->start = view->base + i * view->block_size;
+        block->size = view->block_size - slack;
+        block->capacity = view->block_size;
+        if (!walk->visit(walk->argument, block))
+            return false;
+    }
+    return true;
+}
+
+static bool walk_zone(const struct walk *walk, struct arena *arena, uintptr_t zone) {
+    struct slab_view view;
+    for (unsigned unit = 1; arena_view_slab(arena, zone, unit, &view); unit++) {
+        struct walk_block block = {.zone = zone, .arena = arena->index, .category = view.category};
+        if (!walk_slab(walk, &view, &block))
+            return false;
+    }
+    return true;
+}
+
+/* LARGE blocks that start in [from, to). */
+static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
+    struct large_view views[LARGE_RUN];
+    for (;;) {
+        size_t count = large_list(from, views, LARGE_RUN);
+        for (size_t i = 0; i < count; i++) {
+            if (views[i].start >= to)
+                return true;
+            from = views[i].start + 1;
+            if (views[i].kind != LARGE_LIVE)
+                continue;
+            struct walk_block block = {.start = views[i].start, .size = views[i].size, .capacity = views[i].span,
+                                       .zone = views[i].start, .category = WALK_LARGE, .arena = ARENA_NONE};
+            if (!walk->visit(walk->argument, &block))
+                return false;
+        }
+        if (count < LARGE_RUN)
+            return true;
+    }
+}
+
+void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), void *argument) {
+    struct walk walk = {visit, argument};
+    uintptr_t from = 0;
+    for (;;) {
+        uintptr_t lowest = UINTPTR_MAX;
+        size_t size = 0;
+        struct arena *owner = NULL;
+        for (unsigned i = 0; i < arena_count; i++) {
+            size_t its_size;
+            uintptr_t zone = arena_next_zone(&arenas[i], from, &its_size);
+            if (zone != 0 && zone < lowest) {
+                lowest = zone;
+                size = its_size;
+                owner = &arenas[i];
+            }
+        }
+        if (!walk_large(&walk, from, lowest) || owner == NULL || !walk_zone(&walk, owner, lowest))
+            return;
+        from = lowest + size;
+    }
+}
+
+/* ----------------------------------------------------------------------------------------------------- fork */
+void arenas_lock_all(void) {
+    for (unsigned i = 0; i < arena_count; i++)
+        arena_lock(&arenas[i]);
+}
+
+void arenas_unlock_all(void) {
+    for (unsigned i = 0; i < arena_count; i++)
+        arena_unlock(&arenas[i]);
+}
+
+void arenas_reset_locks(struct arena *mine) {
+    for (unsigned i = 0; i < arena_count; i++) {
+        arena_reset_lock(&arenas[i]);
+        store_relaxed(&arenas[i].threads, &arenas[i] == mine);
+    }
+    store_relaxed(&purging, false);
+}

@@ -1,0 +1,167 @@
+#include "slab.h"
+#include "message.h"
+#include <string.h>
+
+_Static_assert(sizeof(struct slab) <= 72, "fits the zone header");
+
+static size_t words_of(size_t blocks) {
+    return (blocks + 63) / 64;
+}
+
+static size_t slack_bytes(unsigned class) {
+    const struct sizeclass *c = &sizeclasses[class];
+    return c->size > STATE_SLACK_MAX ? round_up(c->blocks * sizeof(slack_word), 8) : 0;
+}
+
+static size_t taken_offset(unsigned class) {
+    return slab_slack_offset(sizeclasses[class].blocks) + slack_bytes(class);
+}
+
+size_t slab_cells(unsigned class) {
+    size_t bytes = taken_offset(class) + words_of(sizeclasses[class].blocks) * sizeof(uint64_t);
+    return (bytes + CELL_SIZE - 1) / CELL_SIZE;
+}
+
+/* ------------------------------------------------------------------------------------- sizes and states */
+static slack_word *slack_of(const struct slab_line *line, const state_byte *state) {
+    state_byte *states = slab_states(line);
+    uint32_t blocks = sizeclasses[load_relaxed(&line->class)].blocks;
+    return (slack_word *)(states + slab_slack_offset(blocks)) + (state - states);
+}
+
+void slab_set_size(const struct slab_line *line, state_byte *state, size_t size) {
+    size_t slack = load_relaxed(&line->size) - size;
+    if (slack <= STATE_SLACK_MAX) {
+        store_release(state, (uint8_t)(STATE_LIVE + slack));
+        return;
+    }
+    store_relaxed(slack_of(line, state), (uint16_t)slack);
+    store_release(state, STATE_WIDE);
+}
+
+size_t slab_size_of(const struct slab_line *line, const state_byte *state) {
+    size_t value = load_acquire(state);
+    size_t slack = value == STATE_WIDE ? load_relaxed(slack_of(line, state)) : value - STATE_LIVE;
+    return load_relaxed(&line->size) - slack;
+}
+
+/* ------------------------------------------------------------------------------- under the arena's lock */
+void slab_carve(struct slab *slab, unsigned class, uint16_t arena, void *cells, bool blocks_zero, bool cells_zero) {
+    const struct sizeclass *c = &sizeclasses[class];
+    size_t words = words_of(c->blocks);
+    slab->taken = (uint64_t *)((char *)cells + taken_offset(class));
+    if (!cells_zero)
+        memset(slab->taken, 0, words * sizeof *slab->taken);
+    if (c->blocks % 64 != 0) /* bits of no block: taken for ever */
+        slab->taken[words - 1] = ~UINT64_C(0) << (c->blocks % 64);
+    if (!blocks_zero)
+        memset(cells, STATE_USED, c->blocks);
+    else if (!cells_zero)
+        memset(cells, STATE_UNTOUCHED, c->blocks);
+    slab->blocks = slab->free = (uint16_t)c->blocks;
+    slab->class = (uint8_t)class;
+    slab->hint = 0;
+    slab->status = SLAB_CARVED;
+    struct slab_line *line = slab->line;
+    store_relaxed(&line->arena, arena);
+    store_relaxed(&line->class, (uint8_t)class);
+    store_relaxed(&line->states, (uint32_t)((uintptr_t)cells - zone_base((uintptr_t)cells)));
+    store_relaxed(&line->size, c->size);
+    store_relaxed(&line->reciprocal, c->reciprocal);
+}
+
+void *slab_uncarve(struct slab *slab) {
+    ASSERT(slab->status == SLAB_CARVED && slab->free == slab->blocks);
+    struct slab_line *line = slab->line;
+    void *cells = (void *)slab_states(line);
+    store_relaxed(&line->reciprocal, 0);
+    store_relaxed(&line->size, 0);
+    store_relaxed(&line->states, 0);
+    slab->status = SLAB_IDLE;
+    return cells;
+}
+
+size_t slab_take(struct slab *slab, struct entry *entries, size_t want) {
+    size_t count = min_size(want, slab->free);
+    state_byte *states = slab_states(slab->line);
+    size_t size = sizeclasses[slab->class].size;
+    size_t word = slab->hint;
+    for (size_t got = 0; got < count; word++) {
+        uint64_t clear = ~slab->taken[word];
+        for (; clear != 0 && got < count; clear &= clear - 1) {
+            size_t index = word * 64 + (size_t)__builtin_ctzll(clear);
+            entries[got++] = (struct entry){slab->base + index * size, states + index};
+        }
+        slab->taken[word] = ~clear;
+        if (clear != 0)
+            break;
+    }
+    slab->hint = (uint16_t)min_size(word, words_of(slab->blocks) - 1);
+    slab->free = (uint16_t)(slab->free - count);
+    return count;
+}
+
+bool slab_give(struct slab *slab, const struct entry *entry) {
+    size_t index = (size_t)(entry->state - slab_states(slab->line));
+    size_t word = index / 64;
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    if (UNLIKELY((slab->taken[word] & bit) == 0))
+        return false;
+    slab->taken[word] &= ~bit;
+    slab->free++;
+    if (word < slab->hint)
+        slab->hint = (uint16_t)word;
+    return true;
+}
+
+/* A live block's slack word is written before its state, so it is read after. */
+void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks) {
+    const state_byte *from = slab_states(slab->line);
+    const slack_word *from_slacks = (const slack_word *)(from + slab_slack_offset(slab->blocks));
+    bool has_slacks = slack_bytes(slab->class) > 0;
+    for (size_t i = 0; i < slab->blocks; i++) {
+        uint8_t state = load_acquire(&from[i]);
+        store_relaxed(&states[i], state);
+        if (has_slacks && state == STATE_WIDE)
+            store_relaxed(&slacks[i], load_relaxed(&from_slacks[i]));
+    }
+}
+
+bool slab_is_valid(const struct slab *slab) {
+    if (slab->status != SLAB_CARVED)
+        return load_relaxed(&slab->line->size) == 0 && load_relaxed(&slab->line->states) == 0;
+    const struct sizeclass *c = &sizeclasses[slab->class];
+    if (slab->blocks != c->blocks || load_relaxed(&slab->line->size) != c->size)
+        return false;
+    size_t clear = 0;
+    for (size_t i = 0; i < words_of(slab->blocks) * 64; i++) {
+        bool taken = slab->taken[i / 64] >> (i % 64) & 1;
+        if (taken)
+            continue;
+        if (i >= slab->blocks || i / 64 < slab->hint || load_relaxed(&slab_states(slab->line)[i]) >= STATE_LIVE)
+            return false;
+        clear++;
+    }
+    return clear == slab->free;
+}
+
+/* -------------------------------------------------------------------------------------- lists of slabs */
+void slab_list_append(struct slab_list *list, struct slab *slab) {
+    slab->next = NULL;
+    slab->prev = list->last;
+    *(list->last == NULL ? &list->first : &list->last->next) = slab;
+    list->last = slab;
+}
+
+void slab_list_prepend(struct slab_list *list, struct slab *slab) {
+    slab->prev = NULL;
+    slab->next = list->first;
+    *(list->first == NULL ? &list->last : &list->first->prev) = slab;
+    list->first = slab;
+}
+
+void slab_list_remove(struct slab_list *list, struct slab *slab) {
+    *(slab->prev == NULL ? &list->first : &slab->prev->next) = slab->next;
+    *(slab->next == NULL ? &list->last : &slab->next->prev) = slab->prev;
+    slab->next = slab->prev = NULL;
+}

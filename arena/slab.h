@@ -1,0 +1,153 @@
+/*
+ * A slab: one unit of a zone, carved into blocks of one class. What is known of its blocks stands outside of them, in
+ * cells of the zone's header:
+ *
+ *   state, a byte per block    0          free, and untouched since the kernel zeroed it
+ *                              1          free, was used
+ *                              2..254     live, capacity less requested size is state - 2
+ *                              255        live, that difference is in the slack word
+ *   slack, a word per block    only in classes above STATE_SLACK_MAX bytes
+ *   taken, a bit per block     set from the refill that takes the block out until the flush that gives it back
+ *
+ * The state is the register: malloc and free write it, one relaxed store each, whatever the thread caches do. The bit
+ * says only whether the block is in the slab or somewhere above it. Law: free == the number of clear bits; a block
+ * whose bit is clear is not live.
+ */
+#ifndef SLAB_H
+#define SLAB_H
+
+#include "config.h"
+#include "sizeclass.h"
+
+#define STATE_UNTOUCHED 0
+#define STATE_USED      1
+#define STATE_LIVE      2 /* and above */
+#define STATE_WIDE      255
+#define STATE_SLACK_MAX ((size_t)(STATE_WIDE - 1 - STATE_LIVE))
+
+typedef _Atomic uint8_t state_byte;
+typedef _Atomic uint16_t slack_word;
+
+/*
+ * What free must know of a slab, 16 bytes, read without a lock; all zero while the unit is not carved: then every
+ * address has index 0 and finds the zone's first byte for its state, which is 0 for ever, so that nothing is live.
+ * Written under the arena's lock.
+ */
+struct slab_line {
+    _Atomic uint32_t reciprocal;
+    _Atomic uint32_t size;
+    _Atomic uint32_t states; /* offset of the first state byte from the zone's start */
+    _Atomic uint16_t arena;
+    _Atomic uint8_t class;
+    uint8_t unused;
+};
+
+enum slab_status { SLAB_IDLE, SLAB_DIRTY, SLAB_PURGING, SLAB_CARVED };
+
+/* All under the arena's lock; line and base are constant. */
+struct slab {
+    struct slab *next; /* in a list of the arena's, by status: dirty, or partly free */
+    struct slab *prev;
+    struct slab_line *line;
+    uint64_t *taken;
+    char *base; /* the first block */
+    uint64_t stamp; /* when it became dirty */
+    uint16_t blocks;
+    uint16_t free;
+    uint16_t hint; /* no word of `taken` before this one has a clear bit */
+    uint8_t class;
+    uint8_t bucket; /* which of its class's lists it is in; BUCKET_NONE while full */
+    uint8_t status;
+};
+
+/* What magazines hold and batches pass: a free block and where its state stands. */
+struct entry {
+    void *block;
+    state_byte *state;
+};
+
+/* ------------------------------------------------------------------------------------- from an address
+ * For addresses in the directory only. */
+INLINE uintptr_t zone_base(uintptr_t address) {
+    return address & ~(uintptr_t)(ZONE_SPAN - 1);
+}
+
+INLINE struct slab_line *slab_line_at(uintptr_t address) {
+    struct slab_line *lines = (struct slab_line *)(zone_base(address) + LINES_OFFSET);
+    return &lines[address >> UNIT_SHIFT & (ZONE_UNITS - 1)];
+}
+
+INLINE uint32_t slab_index_at(const struct slab_line *line, uintptr_t address) {
+    return (uint32_t)((address & (UNIT_SIZE - 1)) * load_relaxed(&line->reciprocal) >> 32);
+}
+
+INLINE state_byte *slab_states(const struct slab_line *line) {
+    return (state_byte *)(zone_base((uintptr_t)line) + load_relaxed(&line->states));
+}
+
+/* The state of the block that starts at `address`; NULL when none can start there. */
+INLINE state_byte *slab_state_at(const struct slab_line *line, uintptr_t address) {
+    uint32_t index = slab_index_at(line, address);
+    if (UNLIKELY(index * load_relaxed(&line->size) != (address & (UNIT_SIZE - 1))))
+        return NULL;
+    return slab_states(line) + index;
+}
+
+/* ------------------------------------------------------------------------------------ sizes and states */
+INLINE size_t slab_slack_offset(uint32_t blocks) {
+    return round_up(blocks, 64);
+}
+
+/* Where a SMALL block's slack word stands, from its state alone: states start on a cell, and are one line at most. */
+INLINE slack_word *slab_small_slack(state_byte *state) {
+    uintptr_t address = (uintptr_t)state;
+    return (slack_word *)(round_down(address, 64) + 64) + address % 64;
+}
+
+/* Makes the block live with `size` requested bytes, or changes that size: one store decides. */
+void slab_set_size(const struct slab_line *line, state_byte *state, size_t size);
+
+/* The requested size of a live block. */
+size_t slab_size_of(const struct slab_line *line, const state_byte *state);
+
+/* -------------------------------------------------------------------------------- under the arena's lock */
+size_t slab_cells(unsigned class); /* that its states, slack words and bits take */
+
+/*
+ * Carves `slab` into blocks of `class`, its metadata in `cells`. blocks_zero: the unit's pages read as zero;
+ * cells_zero: so do the cells (then they are left untouched as far as can be).
+ */
+void slab_carve(struct slab *slab, unsigned class, uint16_t arena, void *cells, bool blocks_zero, bool cells_zero);
+
+/* The opposite, once every block is free. Gives the cells back to the caller. */
+void *slab_uncarve(struct slab *slab);
+
+/* Takes up to `want` free blocks, lowest first, into entries[0..]; how many it took. */
+size_t slab_take(struct slab *slab, struct entry *entries, size_t want);
+
+/* Puts a taken block back. false, and nothing done: it is there already (freed twice). */
+bool slab_give(struct slab *slab, const struct entry *entry);
+
+/* Copies the states, and the slack words if its class has them. */
+void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks);
+
+/* Whether the law above holds. */
+bool slab_is_valid(const struct slab *slab);
+
+/* --------------------------------------------------------------------------------------- lists of slabs */
+struct slab_list {
+    struct slab *first;
+    struct slab *last;
+};
+
+void slab_list_append(struct slab_list *list, struct slab *slab);
+void slab_list_prepend(struct slab_list *list, struct slab *slab);
+void slab_list_remove(struct slab_list *list, struct slab *slab);
+
+_Static_assert(sizeof(struct slab_line) == 16, "four lines to a cache line");
+_Static_assert(sizeof(state_byte) == 1 && sizeof(slack_word) == 2, "atomics of the width of what they hold");
+_Static_assert(UNIT_SIZE / (TINY_MAX + 1) <= 64, "the states of a SMALL slab are one line: slab_small_slack");
+/* The widest slack is that of a SMALL_MAX block shrunk to one byte, as a block of size 0 is TINY. */
+_Static_assert(SMALL_MAX - 1 <= UINT16_MAX, "a slack fits its word");
+
+#endif

@@ -1,0 +1,202 @@
+#include "zone.h"
+#include "directory.h"
+#include "message.h"
+#include "os.h"
+
+#define HINT_TRIES 4
+
+/* Below the newest zone there is most often room for the next. A hint: any value does. */
+static _Atomic uintptr_t newest_zone;
+
+static void unit_set_add(unit_set set, unsigned unit) {
+    set[unit / 64] |= UINT64_C(1) << (unit % 64);
+}
+
+static void unit_set_drop(unit_set set, unsigned unit) {
+    set[unit / 64] &= ~(UINT64_C(1) << (unit % 64));
+}
+
+/* --------------------------------------------------------------------------------------------- the mapping */
+static void *map_below(uintptr_t address, size_t size) {
+    for (int i = 0; i < HINT_TRIES && address > ZONE_SPAN; i++) {
+        address -= ZONE_SPAN;
+        void *p = os_map_at((void *)address, size);
+        if (p != NULL)
+            return p;
+    }
+    return NULL;
+}
+
+/* An aligned hole beside what the kernel chooses; over-mapping and trimming would need twice the address space, which
+ * a limit may not allow, so it comes last. */
+static void *map_aligned(size_t size) {
+    void *p = map_below(load_relaxed(&newest_zone), size);
+    if (p != NULL)
+        return p;
+    p = os_map(size);
+    if (p == NULL || (uintptr_t)p % ZONE_SPAN == 0)
+        return p;
+    os_unmap(p, size);
+    uintptr_t above = round_up((uintptr_t)p, ZONE_SPAN);
+    p = map_below(above, size);
+    return p != NULL ? p : os_map_aligned(size, ZONE_SPAN);
+}
+
+struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
+    struct zone *zone = map_aligned(size);
+    if (zone == NULL)
+        return NULL;
+    unsigned units = (unsigned)(size / UNIT_SIZE);
+    if ((uintptr_t)zone >> ZONE_SHIFT >= DIRECTORY_BITS || !os_guard((char *)zone + size - UNIT_SIZE, UNIT_SIZE)) {
+        os_unmap(zone, size);
+        return NULL;
+    }
+    store_relaxed(&newest_zone, (uintptr_t)zone);
+    zone->category = (uint8_t)category;
+    zone->arena = arena;
+    zone->first_unit = (uint16_t)HEADER_UNITS(units);
+    zone->last_unit = (uint16_t)(units - 1);
+    zone->cells = (uint16_t)((zone->first_unit * UNIT_SIZE - CELLS_OFFSET) / CELL_SIZE);
+    for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++) {
+        unit_set_add(zone->idle, unit);
+        unit_set_add(zone->zero, unit);
+    }
+    directory_add((uintptr_t)zone);
+    return zone;
+}
+
+bool zone_destroy(struct zone *zone) {
+    ASSERT(zone_is_empty(zone));
+    directory_remove((uintptr_t)zone);
+    if (os_unmap(zone, zone_size(zone)))
+        return true;
+    directory_add((uintptr_t)zone);
+    return false;
+}
+
+/* ----------------------------------------------------------------------------------------------- the cells */
+static char *cell_at(struct zone *zone, size_t index) {
+    return (char *)zone + CELLS_OFFSET + index * CELL_SIZE;
+}
+
+static bool cell_is_taken(const struct zone *zone, size_t index) {
+    return zone->cells_taken[index / 64] >> (index % 64) & 1;
+}
+
+static void flip_cells(struct zone *zone, size_t first, size_t count) {
+    for (size_t i = first; i < first + count; i++)
+        zone->cells_taken[i / 64] ^= UINT64_C(1) << (i % 64);
+}
+
+/* First fit. SIZE_MAX: no run of `count`. */
+static size_t take_cells(struct zone *zone, size_t count) {
+    size_t run = 0;
+    for (size_t i = 0; i < zone->cells; i++) {
+        run = cell_is_taken(zone, i) ? 0 : run + 1;
+        if (run == count) {
+            flip_cells(zone, i + 1 - count, count);
+            return i + 1 - count;
+        }
+    }
+    return SIZE_MAX;
+}
+
+/* ----------------------------------------------------------------------------------------------- the units */
+static unsigned lowest_idle(const struct zone *zone) {
+    for (unsigned word = 0; word < UNIT_WORDS; word++)
+        if (zone->idle[word] != 0)
+            return word * 64 + (unsigned)__builtin_ctzll(zone->idle[word]);
+    return 0;
+}
+
+struct slab *zone_carve(struct zone *zone, struct slab *slab, unsigned class) {
+    unsigned unit = slab != NULL ? zone_unit_of(zone, slab) : lowest_idle(zone);
+    size_t count = slab_cells(class);
+    size_t cell = unit == 0 ? SIZE_MAX : take_cells(zone, count);
+    if (cell == SIZE_MAX)
+        return NULL;
+    bool blocks_zero = unit_set_has(zone->zero, unit);
+    bool cells_zero = cell >= zone->cells_fresh;
+    zone->cells_fresh = (uint16_t)max_size(zone->cells_fresh, cell + count);
+    unit_set_drop(zone->idle, unit);
+    unit_set_drop(zone->zero, unit);
+    unit_set_drop(zone->dirty, unit);
+    zone->carved++;
+    slab = &zone->slabs[unit];
+    slab->line = &zone->lines[unit];
+    slab->base = (char *)zone + (size_t)unit * UNIT_SIZE;
+    slab_carve(slab, class, zone->arena, cell_at(zone, cell), blocks_zero, cells_zero);
+    return slab;
+}
+
+void zone_uncarve(struct zone *zone, struct slab *slab) {
+    size_t count = slab_cells(slab->class);
+    char *cells = slab_uncarve(slab);
+    flip_cells(zone, (size_t)(cells - cell_at(zone, 0)) / CELL_SIZE, count);
+    slab->status = SLAB_DIRTY;
+    unit_set_add(zone->dirty, zone_unit_of(zone, slab));
+    zone->carved--;
+}
+
+/* ------------------------------------------------------------------------------------------------- purging */
+unsigned zone_dirty_run(const struct zone *zone, const struct slab *slab, unsigned *first) {
+    unsigned low = zone_unit_of(zone, slab);
+    unsigned end = low + 1;
+    while (unit_set_has(zone->dirty, low - 1) && end - low < PURGE_RUN_UNITS)
+        low--;
+    while (unit_set_has(zone->dirty, end) && end - low < PURGE_RUN_UNITS)
+        end++;
+    *first = low;
+    return end - low;
+}
+
+void zone_purge_begin(struct zone *zone, unsigned first, unsigned count) {
+    for (unsigned unit = first; unit < first + count; unit++) {
+        ASSERT(unit_set_has(zone->dirty, unit));
+        unit_set_drop(zone->dirty, unit);
+        unit_set_add(zone->purging, unit);
+        zone->slabs[unit].status = SLAB_PURGING;
+    }
+    zone->purging_count = (uint16_t)(zone->purging_count + count);
+}
+
+void zone_purge_end(struct zone *zone, unsigned first, unsigned count, bool zeroed) {
+    for (unsigned unit = first; unit < first + count; unit++) {
+        unit_set_drop(zone->purging, unit);
+        unit_set_add(zone->idle, unit);
+        if (zeroed)
+            unit_set_add(zone->zero, unit);
+        zone->slabs[unit].status = SLAB_IDLE;
+    }
+    zone->purging_count = (uint16_t)(zone->purging_count - count);
+}
+
+/* ------------------------------------------------------------------------------------------------ validity */
+static bool unit_is_valid(const struct zone *zone, unsigned unit) {
+    const struct slab *slab = &zone->slabs[unit];
+    bool idle = unit_set_has(zone->idle, unit);
+    bool dirty = unit_set_has(zone->dirty, unit);
+    bool purging = unit_set_has(zone->purging, unit);
+    bool carved = slab->status == SLAB_CARVED;
+    if (idle + dirty + purging + carved != 1 || (unit_set_has(zone->zero, unit) && !idle))
+        return false;
+    if (!carved)
+        return load_relaxed(&zone->lines[unit].size) == 0 && load_relaxed(&zone->lines[unit].states) == 0;
+    return slab->line == &zone->lines[unit] && slab_is_valid(slab);
+}
+
+bool zone_is_valid(const struct zone *zone) {
+    size_t cells = 0;
+    unsigned carved = 0;
+    for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++) {
+        if (!unit_is_valid(zone, unit))
+            return false;
+        if (zone->slabs[unit].status == SLAB_CARVED) {
+            carved++;
+            cells += slab_cells(zone->slabs[unit].class);
+        }
+    }
+    for (size_t i = 0; i < zone->cells; i++)
+        cells -= cell_is_taken(zone, i);
+    return carved == zone->carved && cells == 0 && load_relaxed(&zone->never_live) == 0;
+}

@@ -1,0 +1,79 @@
+#include "cadastre.h"
+#include "config.h"
+#include "names.h"
+#include "os.h"
+#include "process.h"
+#include "request.h"
+#include "sizeclass.h"
+#include <errno.h>
+#include <stdint.h>
+
+/* `alignment` is a power of two. Blocks of a class that is a multiple of it are aligned, as slabs start on a unit's
+ * boundary. */
+static void *take_aligned(size_t alignment, size_t size) {
+    bool untouched;
+    if (alignment <= BLOCK_ALIGN)
+        return cadastre_malloc(size);
+    if (size <= SMALL_MAX && alignment < UNIT_SIZE)
+        return request_block(sizeclass_of_aligned(size, alignment), size, &untouched);
+    return request_large(size, alignment, &untouched);
+}
+
+PUBLIC void *cadastre_aligned_alloc(size_t alignment, size_t size) {
+    if (!is_power_of_two(alignment)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return take_aligned(alignment, size);
+}
+
+PUBLIC int cadastre_posix_memalign(void **result, size_t alignment, size_t size) {
+    if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
+        return EINVAL;
+    int saved = errno;
+    void *block = take_aligned(alignment, size);
+    errno = saved;
+    if (block == NULL)
+        return ENOMEM;
+    *result = block;
+    return 0;
+}
+
+PUBLIC void *cadastre_memalign(size_t alignment, size_t size) {
+    if (alignment > PTRDIFF_MAX) {
+        errno = EINVAL; /* as glibc: there is no such power of two */
+        return NULL;
+    }
+    size_t power = 1;
+    while (power < alignment)
+        power *= 2;
+    return take_aligned(power, size);
+}
+
+static size_t page_size(void) {
+    process_enter(); /* which reads it */
+    return os_page_size();
+}
+
+PUBLIC void *cadastre_valloc(size_t size) {
+    return take_aligned(page_size(), size);
+}
+
+PUBLIC void *cadastre_pvalloc(size_t size) {
+    size_t page = page_size();
+    if (size > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return take_aligned(page, size == 0 ? page : round_up(size, page));
+}
+
+ALSO(aligned_alloc, void *, (size_t, size_t), cadastre_aligned_alloc)
+ALSO(posix_memalign, int, (void **, size_t, size_t), cadastre_posix_memalign)
+ALSO(memalign, void *, (size_t, size_t), cadastre_memalign)
+ALSO(valloc, void *, (size_t), cadastre_valloc)
+ALSO(pvalloc, void *, (size_t), cadastre_pvalloc)
+ALSO(__libc_memalign, void *, (size_t, size_t), cadastre_memalign)
+ALSO(__libc_valloc, void *, (size_t), cadastre_valloc)
+ALSO(__libc_pvalloc, void *, (size_t), cadastre_pvalloc)
+ALSO(__posix_memalign, int, (void **, size_t, size_t), cadastre_posix_memalign)

@@ -1,0 +1,76 @@
+/*
+ * The geometry and the limits, in one table, with the relations that must hold between them.
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include "base.h"
+
+#define KIB ((size_t)1024)
+#define MIB (1024 * KIB)
+
+/* What user space can address: 47 bits on x86-64, 48 on aarch64 (a process gets more only by asking for it). */
+#if defined(__x86_64__)
+#define ADDRESS_BITS 47
+#elif defined(__aarch64__)
+#define ADDRESS_BITS 48
+#else
+#error "cadastre runs on x86-64 and aarch64"
+#endif
+
+/* ----------------------------------------------------------------------------------- blocks and classes */
+#define BLOCK_ALIGN ((size_t)16)
+#define TINY_MAX    ((size_t)1024)
+#define SMALL_MAX   (64 * KIB)
+
+#define FINE_CLASSES  16 /* 16, 32, ... 256 */
+#define FINE_MAX      256
+#define DOUBLINGS     8 /* 512, 1024, ... 65536, eight classes each */
+#define CLASSES       (FINE_CLASSES + 8 * DOUBLINGS)
+#define TINY_CLASSES  32
+#define CLASS_NONE    0xff
+
+/* ------------------------------------------------------------------------------------------------ zones */
+#define UNIT_SHIFT     16
+#define UNIT_SIZE      ((size_t)1 << UNIT_SHIFT)
+#define ZONE_SHIFT     23
+#define ZONE_SPAN      ((size_t)1 << ZONE_SHIFT) /* a zone starts on a multiple of this, and is no longer */
+#define ZONE_UNITS     (ZONE_SPAN / UNIT_SIZE)
+#define ZONE_SIZE_MIN  (512 * KIB) /* under RLIMIT_AS or RLIMIT_DATA */
+#define ZONE_LIMIT_DIV 32          /* a zone is at most this part of the limit */
+#define LINES_OFFSET   256 /* of the slab lines in the zone header */
+#define CELL_SIZE      ((size_t)256)
+#define CELLS_OFFSET   (12 * KIB) /* of the cells in the zone header: what comes before is struct zone */
+/* Header units of a zone of n units: room for the states of a zone full of 16-byte blocks. */
+#define HEADER_UNITS(n) ((n) * 9 / ZONE_UNITS ? (n) * 9 / ZONE_UNITS : 1)
+
+/* --------------------------------------------------------------------------------- arenas and caches */
+#define ARENAS_MAX         64
+#define ARENAS_PER_CPU     4
+#define ARENAS_LIMIT_BYTES (64 * MIB) /* under RLIMIT_AS or RLIMIT_DATA: one arena for each of these */
+#define ARENA_NONE         0xffff
+
+#define MAGAZINE_ENTRIES_MIN  16
+#define MAGAZINE_ENTRIES_MAX  1024
+#define MAGAZINE_BYTES_MAX    (256 * KIB) /* of the blocks that one magazine may hold */
+#define TCACHE_BYTES_MAX      (2 * MIB)   /* of the blocks that one thread's magazines may hold */
+#define OUTGOING_ENTRIES      256
+#define OUTGOING_BYTES_MAX    (256 * KIB)
+
+/* --------------------------------------------------------------------------------------- what is kept */
+#define RETAINED_MIN     (16 * MIB)
+#define RETAINED_DIVISOR 8 /* retained <= max(RETAINED_MIN, live / RETAINED_DIVISOR) */
+#define PURGE_RUN_UNITS  16 /* one madvise at the most */
+/* A purged LARGE span of this size is unmapped; a smaller one keeps its addresses, as each hole costs a mapping. */
+#define LARGE_UNMAP_MIN (4 * MIB)
+
+_Static_assert(ZONE_UNITS == 128, "two words of unit bits");
+_Static_assert(ZONE_UNITS - 1 - HEADER_UNITS(ZONE_UNITS) >= 100, "a zone holds 100 blocks of SMALL_MAX, one a unit");
+_Static_assert((ZONE_UNITS - 1 - HEADER_UNITS(ZONE_UNITS)) * (UNIT_SIZE / TINY_MAX) >= 100, "and 100 of TINY_MAX");
+_Static_assert(SMALL_MAX == FINE_MAX << DOUBLINGS, "the classes end where SMALL ends");
+_Static_assert(TINY_MAX == FINE_MAX << ((TINY_CLASSES - FINE_CLASSES) / 8), "and TINY ends at the end of a doubling");
+_Static_assert(SMALL_MAX <= UNIT_SIZE, "a slab is one unit");
+_Static_assert(UNIT_SIZE % (64 * KIB) == 0, "units are page multiples with 4, 16 and 64 KiB pages");
+_Static_assert(CLASSES < CLASS_NONE, "a class fits a byte");
+
+#endif

@@ -1,0 +1,43 @@
+#include "arenas.h"
+#include "cadastre.h"
+#include "message.h"
+#include <unistd.h>
+
+#define OUTPUT_BUFFER 4096
+
+struct heapmap {
+    struct text text;
+    uintptr_t zone; /* whose heading was printed last */
+    size_t total;
+};
+
+static const char *const headings[] = {[WALK_TINY] = "TINY : ", [WALK_SMALL] = "SMALL : ", [WALK_LARGE] = "LARGE : "};
+
+static bool print_block(void *argument, const struct walk_block *block) {
+    struct heapmap *map = argument;
+    struct text *text = &map->text;
+    if (block->zone != map->zone) {
+        text_add(text, headings[block->category]);
+        text_add_HEX(text, block->zone);
+        text_add(text, "\n");
+        map->zone = block->zone;
+    }
+    text_add_HEX(text, block->start);
+    text_add(text, " - ");
+    text_add_HEX(text, block->start + block->size);
+    text_add(text, " : ");
+    text_add_decimal(text, block->size);
+    text_add(text, " bytes\n");
+    map->total += block->size;
+    return true;
+}
+
+PUBLIC void show_alloc_mem(void) {
+    char buffer[OUTPUT_BUFFER];
+    struct heapmap map = {.text = {buffer, 0, sizeof buffer, STDOUT_FILENO}};
+    arenas_walk(print_block, &map);
+    text_add(&map.text, "Total : ");
+    text_add_decimal(&map.text, map.total);
+    text_add(&map.text, " bytes\n");
+    text_flush(&map.text);
+}

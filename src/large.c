@@ -1,0 +1,572 @@
+#include "large.h"
+#include "config.h"
+#include "lock.h"
+#include "message.h"
+#include "metadata.h"
+#include "os.h"
+
+/* A treap: a search tree by address, a heap by a hash of the address, so that its shape is that of a random tree. */
+struct node {
+    struct node *left;
+    struct node *right;
+    uintptr_t start;
+    size_t span;
+    size_t size;
+    size_t fit[2]; /* the largest span of kind CACHED, PURGED in this subtree */
+    struct node *older; /* in the age list: retained CACHED nodes; or in the busy list */
+    struct node *newer;
+    uint64_t stamp;
+    uint8_t kind;
+    bool retained;
+};
+
+struct node_list {
+    struct node *oldest;
+    struct node *newest;
+};
+
+static struct lock lock = LOCK_INIT(LOCK_LARGE);
+static struct node *root;            /* this and the next four under lock */
+static struct node_list age;
+static struct node_list busy;
+static struct node *spares; /* linked by left */
+static unsigned spare_count;
+static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under lock */
+
+#define SPARES_NEEDED 2 /* a span is split in three at the most */
+#define SPARES_KEPT   16
+
+/* ------------------------------------------------------------------------------------------------ the tree */
+static uint64_t priority_of(const struct node *node) {
+    uint64_t x = node->start / KIB * UINT64_C(0x9E3779B97F4A7C15);
+    return (x ^ x >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
+}
+
+static void update(struct node *node) {
+    for (unsigned kind = LARGE_CACHED; kind <= LARGE_PURGED; kind++) {
+        size_t fit = node->kind == kind ? node->span : 0;
+        if (node->left != NULL)
+            fit = max_size(fit, node->left->fit[kind]);
+        if (node->right != NULL)
+            fit = max_size(fit, node->right->fit[kind]);
+        node->fit[kind] = fit;
+    }
+}
+
+static void split(struct node *tree, uintptr_t at, struct node **below, struct node **above) {
+    if (tree == NULL) {
+        *below = *above = NULL;
+    } else if (tree->start < at) {
+        *below = tree;
+        split(tree->right, at, &tree->right, above);
+        update(tree);
+    } else {
+        *above = tree;
+        split(tree->left, at, below, &tree->left);
+        update(tree);
+    }
+}
+
+static struct node *join(struct node *below, struct node *above) {
+    if (below == NULL || above == NULL)
+        return below == NULL ? above : below;
+    struct node *top = priority_of(below) > priority_of(above) ? below : above;
+    if (top == below)
+        top->right = join(top->right, above);
+    else
+        top->left = join(below, top->left);
+    update(top);
+    return top;
+}
+
+static struct node *insert(struct node *tree, struct node *node) {
+    if (tree == NULL || priority_of(node) > priority_of(tree)) {
+        split(tree, node->start, &node->left, &node->right);
+        tree = node;
+    } else if (node->start < tree->start) {
+        tree->left = insert(tree->left, node);
+    } else {
+        tree->right = insert(tree->right, node);
+    }
+    update(tree);
+    return tree;
+}
+
+static struct node *without(struct node *tree, const struct node *node) {
+    if (tree == node)
+        return join(tree->left, tree->right);
+    if (node->start < tree->start)
+        tree->left = without(tree->left, node);
+    else
+        tree->right = without(tree->right, node);
+    update(tree);
+    return tree;
+}
+
+/* After a change of the node's kind or span. */
+static void refresh(struct node *tree, const struct node *node) {
+    if (node->start < tree->start)
+        refresh(tree->left, node);
+    else if (node->start > tree->start)
+        refresh(tree->right, node);
+    update(tree);
+}
+
+/* The last node that starts at or below `address`. */
+static struct node *find_floor(uintptr_t address) {
+    struct node *best = NULL;
+    for (struct node *node = root; node != NULL;) {
+        if (node->start <= address) {
+            best = node;
+            node = node->right;
+        } else {
+            node = node->left;
+        }
+    }
+    return best;
+}
+
+/* The first node that starts at or above `address`. */
+static struct node *find_ceiling(uintptr_t address) {
+    struct node *best = NULL;
+    for (struct node *node = root; node != NULL;) {
+        if (node->start >= address) {
+            best = node;
+            node = node->left;
+        } else {
+            node = node->right;
+        }
+    }
+    return best;
+}
+
+static struct node *find_exact(uintptr_t address) {
+    struct node *node = find_floor(address);
+    return node != NULL && node->start == address ? node : NULL;
+}
+
+static struct node *find_fit(enum large_kind kind, size_t span) {
+    struct node *node = root;
+    if (node == NULL || node->fit[kind] < span)
+        return NULL;
+    for (;;) {
+        if (node->left != NULL && node->left->fit[kind] >= span)
+            node = node->left;
+        else if (node->kind == kind && node->span >= span)
+            return node;
+        else
+            node = node->right;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------- lists and nodes */
+static void list_append(struct node_list *list, struct node *node) {
+    node->newer = NULL;
+    node->older = list->newest;
+    *(list->newest == NULL ? &list->oldest : &list->newest->newer) = node;
+    list->newest = node;
+}
+
+static void list_remove(struct node_list *list, struct node *node) {
+    *(node->older == NULL ? &list->oldest : &node->older->newer) = node->newer;
+    *(node->newer == NULL ? &list->newest : &node->newer->older) = node->older;
+}
+
+static void publish_oldest(void) {
+    store_relaxed(&oldest_stamp, age.oldest == NULL ? UINT64_MAX : age.oldest->stamp);
+}
+
+/* A CACHED node enters the age list, as the newest; and leaves it. Its bytes are retained in between. */
+static void retain(struct node *node) {
+    node->retained = true;
+    node->stamp = os_stamp();
+    list_append(&age, node);
+    os_account_retained((ptrdiff_t)node->span);
+    publish_oldest();
+}
+
+static void release(struct node *node) {
+    if (!node->retained)
+        return;
+    node->retained = false;
+    list_remove(&age, node);
+    os_account_retained(-(ptrdiff_t)node->span);
+    publish_oldest();
+}
+
+static void drop_node(struct node *node) {
+    if (spare_count < SPARES_KEPT) {
+        node->left = spares;
+        spares = node;
+        spare_count++;
+    } else {
+        metadata_give(node, sizeof *node);
+    }
+}
+
+static struct node *take_spare(void) {
+    struct node *node = spares;
+    spares = node->left;
+    spare_count--;
+    return node;
+}
+
+/* Takes the lock, with as many spare nodes there as any operation needs. false: no memory, and no lock held. */
+static bool lock_with_spares(void) {
+    lock_acquire(&lock);
+    while (UNLIKELY(spare_count < SPARES_NEEDED)) {
+        lock_release(&lock);
+        struct node *node = metadata_take(sizeof *node);
+        if (node == NULL)
+            return false;
+        lock_acquire(&lock);
+        drop_node(node);
+    }
+    return true;
+}
+
+static struct node *add_node(uintptr_t start, size_t span, enum large_kind kind) {
+    struct node *node = take_spare();
+    *node = (struct node){.start = start, .span = span, .kind = (uint8_t)kind};
+    root = insert(root, node);
+    return node;
+}
+
+static void remove_node(struct node *node) {
+    root = without(root, node);
+    drop_node(node);
+}
+
+/* A free span that is in the tree joins its neighbours of the same kind; gives the node of the whole. */
+static struct node *coalesce(struct node *node) {
+    struct node *next = find_exact(node->start + node->span);
+    if (next != NULL && next->kind == node->kind) {
+        release(next);
+        node->span += next->span;
+        remove_node(next);
+        refresh(root, node);
+    }
+    struct node *previous = find_floor(node->start - 1);
+    if (previous != NULL && previous->kind == node->kind && previous->start + previous->span == node->start) {
+        release(previous);
+        previous->span += node->span;
+        remove_node(node);
+        node = previous;
+        refresh(root, node);
+    }
+    return node;
+}
+
+/* A node that is in no list becomes a cached span. */
+static void cache(struct node *node) {
+    node->kind = LARGE_CACHED;
+    node->size = 0;
+    refresh(root, node);
+    retain(coalesce(node));
+}
+
+/* ----------------------------------------------------------------------------------------- taking and giving */
+
+/* What is cut off when a span of `need` is cut from one with `excess` more: all that could serve another request, or
+ * that would waste more than an eighth. */
+static bool worth_cutting(size_t excess, size_t need) {
+    return excess >= SMALL_MAX || excess > need / 8;
+}
+
+/* A free node becomes live: from the first multiple of `alignment` in it, `span` bytes and what is not worth cutting. */
+static struct node *take_node(struct node *node, size_t span, size_t alignment) {
+    enum large_kind kind = node->kind;
+    bool retained = node->retained;
+    release(node);
+    size_t head = round_up(node->start, alignment) - node->start;
+    if (head > 0) {
+        struct node *rest = add_node(node->start + head, node->span - head, kind);
+        node->span = head;
+        refresh(root, node);
+        if (retained)
+            retain(node);
+        node = rest;
+    }
+    size_t excess = node->span - span;
+    if (worth_cutting(excess, span)) {
+        struct node *rest = add_node(node->start + span, excess, kind);
+        node->span = span;
+        if (retained)
+            retain(rest);
+    }
+    node->kind = LARGE_LIVE;
+    refresh(root, node);
+    return node;
+}
+
+static size_t span_of(size_t size) {
+    return round_up(size == 0 ? 1 : size, os_page_size());
+}
+
+void *large_take(size_t size, size_t alignment, bool *zeroed) {
+    size_t span = span_of(size);
+    size_t need = alignment > os_page_size() ? span + alignment - os_page_size() : span;
+    if (!lock_with_spares())
+        return NULL;
+    struct node *node = find_fit(LARGE_CACHED, need);
+    if (node == NULL)
+        node = find_fit(LARGE_PURGED, need);
+    if (node != NULL) {
+        *zeroed = node->kind == LARGE_PURGED;
+        node = take_node(node, span, alignment);
+    } else {
+        lock_release(&lock);
+        void *p = os_map_aligned(span, alignment);
+        if (p == NULL)
+            return NULL;
+        if (!lock_with_spares()) {
+            os_unmap(p, span);
+            return NULL;
+        }
+        *zeroed = true;
+        node = add_node((uintptr_t)p, span, LARGE_LIVE);
+    }
+    node->size = size;
+    os_account_live((ptrdiff_t)node->span);
+    void *block = (void *)node->start;
+    lock_release(&lock);
+    return block;
+}
+
+bool large_give(void *block) {
+    lock_acquire(&lock);
+    struct node *node = find_exact((uintptr_t)block);
+    bool live = node != NULL && node->kind == LARGE_LIVE;
+    if (live) {
+        os_account_live(-(ptrdiff_t)node->span);
+        cache(node);
+    }
+    lock_release(&lock);
+    return live;
+}
+
+/* ------------------------------------------------------------------------------------------------- resizing */
+
+/* The pages behind `span` become a cached span of their own. */
+static void cut_tail(struct node *node, size_t span) {
+    struct node *tail = add_node(node->start + span, node->span - span, LARGE_LIVE);
+    os_account_live(-(ptrdiff_t)tail->span);
+    node->span = span;
+    cache(tail);
+}
+
+/* Takes the missing pages from a free span that follows. */
+static bool absorb_next(struct node *node, size_t span) {
+    struct node *next = find_exact(node->start + node->span);
+    size_t missing = span - node->span;
+    if (next == NULL || next->kind > LARGE_PURGED || next->span < missing)
+        return false;
+    struct node *taken = take_node(next, missing, os_page_size());
+    node->span += taken->span;
+    os_account_live((ptrdiff_t)taken->span);
+    remove_node(taken);
+    return true;
+}
+
+void *large_resize(void *block, size_t size, bool may_move) {
+    size_t span = span_of(size);
+    if (!lock_with_spares()) {
+        /* No node for the tail: a smaller block keeps its pages. */
+        lock_acquire(&lock);
+        struct node *node = find_exact((uintptr_t)block);
+        bool fits = node->span >= span;
+        if (fits)
+            node->size = size;
+        lock_release(&lock);
+        return fits ? block : NULL;
+    }
+    struct node *node = find_exact((uintptr_t)block);
+    ASSERT(node != NULL && node->kind == LARGE_LIVE);
+    size_t old_span = node->span;
+    bool done = span <= old_span || absorb_next(node, span);
+    if (done) {
+        if (span < old_span)
+            cut_tail(node, span);
+        node->size = size;
+        refresh(root, node);
+    }
+    lock_release(&lock);
+    if (done)
+        return block;
+    /* The block is the caller's, so that its span cannot change meanwhile. */
+    bool grown = os_resize(block, old_span, span);
+    if (!grown && !may_move)
+        return NULL;
+    lock_acquire(&lock);
+    if (!grown) {
+        void *moved = os_move(block, old_span, span);
+        if (moved == NULL) {
+            lock_release(&lock);
+            return NULL;
+        }
+        root = without(root, node);
+        node->start = (uintptr_t)moved;
+        node->span = span;
+        root = insert(root, node);
+        block = moved;
+    }
+    node->span = span;
+    node->size = size;
+    os_account_live((ptrdiff_t)(span - old_span));
+    lock_release(&lock);
+    return block;
+}
+
+/* -------------------------------------------------------------------------------------------------- looking */
+static struct large_view view_of(const struct node *node) {
+    return (struct large_view){node->start, node->span, node->size, node->kind};
+}
+
+bool large_find(uintptr_t address, struct large_view *view) {
+    lock_acquire(&lock);
+    const struct node *node = find_floor(address);
+    bool found = node != NULL && address - node->start < node->span;
+    if (found)
+        *view = view_of(node);
+    lock_release(&lock);
+    return found;
+}
+
+size_t large_list(uintptr_t from, struct large_view *views, size_t count) {
+    size_t found = 0;
+    lock_acquire(&lock);
+    for (const struct node *node; found < count && (node = find_ceiling(from)) != NULL; from = node->start + 1)
+        views[found++] = view_of(node);
+    lock_release(&lock);
+    return found;
+}
+
+/* -------------------------------------------------------------------------------------------------- purging */
+uint64_t large_oldest(void) {
+    return load_relaxed(&oldest_stamp);
+}
+
+/* A span that has left the tree goes back to the kernel; when that fails (no mapping left to split with) it returns as
+ * a purged one. */
+static void unmap_span(uintptr_t start, size_t span) {
+    if (os_unmap((void *)start, span))
+        return;
+    bool zeroed = os_purge((void *)start, span);
+    if (!lock_with_spares())
+        return; /* lost: addresses, perhaps pages, and no way to note them */
+    add_node(start, span, zeroed ? LARGE_PURGED : LARGE_CACHED);
+    lock_release(&lock);
+}
+
+size_t large_purge_oldest(void) {
+    lock_acquire(&lock);
+    struct node *node = age.oldest;
+    if (node == NULL) {
+        lock_release(&lock);
+        return 0;
+    }
+    uintptr_t start = node->start;
+    size_t span = node->span;
+    release(node);
+    if (span >= LARGE_UNMAP_MIN) {
+        remove_node(node);
+        lock_release(&lock);
+        unmap_span(start, span);
+        return span;
+    }
+    node->kind = LARGE_BUSY;
+    refresh(root, node);
+    list_append(&busy, node);
+    lock_release(&lock);
+
+    bool zeroed = os_purge((void *)start, span);
+
+    lock_acquire(&lock);
+    list_remove(&busy, node);
+    node->kind = zeroed ? LARGE_PURGED : LARGE_CACHED;
+    refresh(root, node);
+    uintptr_t whole = 0;
+    size_t whole_span = 0;
+    if (zeroed) {
+        node = coalesce(node);
+        if (node->span >= LARGE_UNMAP_MIN) {
+            whole = node->start;
+            whole_span = node->span;
+            remove_node(node);
+        }
+    }
+    lock_release(&lock);
+    if (whole_span > 0)
+        unmap_span(whole, whole_span);
+    return span;
+}
+
+bool large_unmap_purged(void) {
+    bool any = false;
+    for (;;) {
+        lock_acquire(&lock);
+        struct node *node = find_fit(LARGE_PURGED, 1);
+        if (node == NULL) {
+            lock_release(&lock);
+            return any;
+        }
+        uintptr_t start = node->start;
+        size_t span = node->span;
+        remove_node(node);
+        lock_release(&lock);
+        if (!os_unmap((void *)start, span)) {
+            unmap_span(start, span);
+            return any;
+        }
+        any = true;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- validity */
+static bool subtree_is_valid(struct node *node, uintptr_t *end, size_t *retained) {
+    if (node == NULL)
+        return true;
+    size_t fit[2] = {node->fit[0], node->fit[1]};
+    if (!subtree_is_valid(node->left, end, retained) || node->start < *end || node->span == 0 ||
+        node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
+        (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && node->kind != LARGE_CACHED))
+        return false;
+    if ((node->left != NULL && priority_of(node->left) > priority_of(node)) ||
+        (node->right != NULL && priority_of(node->right) > priority_of(node)))
+        return false;
+    *end = node->start + node->span;
+    *retained += node->retained;
+    update(node);
+    return fit[0] == node->fit[0] && fit[1] == node->fit[1] && subtree_is_valid(node->right, end, retained);
+}
+
+bool large_is_valid(void) {
+    uintptr_t end = 0;
+    size_t retained = 0;
+    lock_acquire(&lock);
+    bool valid = subtree_is_valid(root, &end, &retained);
+    for (const struct node *node = age.oldest; node != NULL; node = node->newer)
+        retained -= node->retained;
+    lock_release(&lock);
+    return valid && retained == 0;
+}
+
+/* ----------------------------------------------------------------------------------------------------- fork */
+void large_lock(void) {
+    lock_acquire(&lock);
+}
+
+void large_unlock(void) {
+    lock_release(&lock);
+}
+
+void large_reset_lock(void) {
+    while (busy.oldest != NULL) {
+        struct node *node = busy.oldest;
+        list_remove(&busy, node);
+        node->kind = LARGE_CACHED;
+        refresh(root, node);
+        retain(node);
+    }
+    lock_reset(&lock);
+}

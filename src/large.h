@@ -1,0 +1,68 @@
+/*
+ * LARGE: one mapping for one block above SMALL_MAX, and the one global tree of them, ordered by address.
+ *
+ * Freed spans stay in the tree, so that a steady state neither rebalances nor faults: CACHED while their pages are
+ * resident (they count as retained, and the oldest is purged first), PURGED once the pages are given back and only the
+ * addresses kept. Neighbours of one kind coalesce; requests are served first fit, CACHED before PURGED.
+ *
+ * Law: the nodes' spans are disjoint page multiples; the retained CACHED nodes are exactly those in the age list.
+ *
+ * Thread-safe. Nothing here needs a lock of the caller's; all of it may make system calls unless said otherwise.
+ */
+#ifndef LARGE_H
+#define LARGE_H
+
+#include "base.h"
+
+enum large_kind {
+    LARGE_CACHED, /* the first two index the search for a fit */
+    LARGE_PURGED,
+    LARGE_BUSY, /* on its way from CACHED to PURGED */
+    LARGE_LIVE,
+};
+
+/* A node as it stood at one instant. */
+struct large_view {
+    uintptr_t start;
+    size_t span; /* bytes of the mapping, of which ... */
+    size_t size; /* ... were requested */
+    enum large_kind kind;
+};
+
+/* A live block of `size` bytes at a multiple of `alignment` (a power of two), or NULL: the kernel refuses. *zeroed:
+ * whether its bytes are known to be zero. size + alignment <= PTRDIFF_MAX. */
+void *large_take(size_t size, size_t alignment, bool *zeroed);
+
+/* Frees the block that starts at `block`. false: there is no live one. */
+bool large_give(void *block);
+
+/*
+ * Resizes the live block at `block` to `size`, keeping its contents, without a copy: in place, or with may_move by
+ * moving its pages. The block's address, or NULL: it stands as it was, which for a smaller size does not occur.
+ */
+void *large_resize(void *block, size_t size, bool may_move);
+
+/* The node whose span holds `address`. No system call. */
+bool large_find(uintptr_t address, struct large_view *view);
+
+/* Up to `count` nodes that start at `from` or above, by address. No system call. */
+size_t large_list(uintptr_t from, struct large_view *views, size_t count);
+
+/* The age of the oldest span that could be purged (os_stamp), UINT64_MAX: none. A hint, taken without the lock. */
+uint64_t large_oldest(void);
+
+/* Purges the oldest CACHED span; its bytes, or 0 when there is none. */
+size_t large_purge_oldest(void);
+
+/* Gives the addresses of PURGED spans back too; whether there were any. */
+bool large_unmap_purged(void);
+
+/* The tree's laws; for tests and checks. No system call. */
+bool large_is_valid(void);
+
+/* For fork: in the child large_reset_lock also takes back the spans that vanished threads were purging. */
+void large_lock(void);
+void large_unlock(void);
+void large_reset_lock(void);
+
+#endif

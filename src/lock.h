@@ -1,0 +1,40 @@
+/*
+ * A futex lock that knows its rank and its owner.
+ *
+ * Own, and not pthread's, because a child of fork must be able to reset it, because the owner tells a slow path that a
+ * signal handler re-entered (reported instead of hung), and because it may not touch errno.
+ *
+ * Lock order: ascending rank; locks of rank LOCK_ARENA among themselves by ascending index. Checked in debug builds.
+ */
+#ifndef LOCK_H
+#define LOCK_H
+
+#include "base.h"
+
+enum lock_rank {
+    LOCK_BOOT,
+    LOCK_ARENA, /* + index */
+    LOCK_LARGE = LOCK_ARENA + 64,
+    LOCK_METADATA,
+};
+
+struct lock {
+    atomic_uint word;        /* 0 free, 1 held, 2 held and perhaps waited for */
+    _Atomic uintptr_t owner; /* lock_self() of the holder, or 0 */
+    unsigned rank;           /* constant */
+};
+
+#define LOCK_INIT(lock_rank) {.rank = (lock_rank)}
+
+/* Identifies the calling thread among the living. */
+uintptr_t lock_self(void);
+
+/* Aborts with a message when the calling thread holds the lock already: only a signal handler can come to that. */
+void lock_acquire(struct lock *lock);
+void lock_release(struct lock *lock);
+bool lock_is_mine(const struct lock *lock);
+
+/* In the child of fork, where no other thread lives: free, whoever held it. */
+void lock_reset(struct lock *lock);
+
+#endif

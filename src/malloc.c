@@ -1,0 +1,135 @@
+/*
+ * malloc, calloc, free and what asks about a block. The hit paths are the first functions here and in tcache.h; all else
+ * is reached by tail calls, so that a hit saves no register.
+ */
+#include "cadastre.h"
+#include "large.h"
+#include "misuse.h"
+#include "names.h"
+#include "process.h"
+#include "request.h"
+#include <errno.h>
+#include <string.h>
+
+/* --------------------------------------------------------------------------------------------------- taking */
+static NOINLINE void *malloc_slow(size_t size) {
+    bool untouched;
+    if (size > SMALL_MAX)
+        return request_large(size, 1, &untouched);
+    return request_block(sizeclass_of(size), size, &untouched);
+}
+
+static NOINLINE void *calloc_slow(size_t size) {
+    bool untouched;
+    void *block = size > SMALL_MAX ? request_large(size, 1, &untouched)
+                                   : request_block(sizeclass_of(size), size, &untouched);
+    if (block != NULL && !untouched)
+        memset(block, 0, size);
+    return block;
+}
+
+INLINE void *hit(size_t size, bool *untouched) {
+    if (LIKELY(size <= TINY_MAX))
+        return tcache_pop(tcache_current, sizeclass_of_tiny[(size + 15) / 16], size, untouched);
+    if (LIKELY(size <= SMALL_MAX))
+        return tcache_pop(tcache_current, sizeclass_of_small[(size - 1) / 128], size, untouched);
+    return NULL;
+}
+
+PUBLIC void *cadastre_malloc(size_t size) {
+    bool untouched;
+    void *block = hit(size, &untouched);
+    if (UNLIKELY(block == NULL))
+        return malloc_slow(size);
+    return block;
+}
+
+PUBLIC void *cadastre_calloc(size_t count, size_t size) {
+    bool untouched;
+    size_t bytes;
+    if (UNLIKELY(__builtin_mul_overflow(count, size, &bytes)))
+        bytes = SIZE_MAX; /* is refused */
+    void *block = hit(bytes, &untouched);
+    if (UNLIKELY(block == NULL))
+        return calloc_slow(bytes);
+    return untouched ? block : memset(block, 0, bytes);
+}
+
+/* --------------------------------------------------------------------------------------------------- freeing */
+static NOINLINE void free_slow(void *block) {
+    if (block == NULL)
+        return;
+    int saved = errno;
+    struct tcache *cache = process_enter();
+    uintptr_t address = (uintptr_t)block;
+    state_byte *state = directory_contains(address) ? slab_state_at(slab_line_at(address), address) : NULL;
+    if (state != NULL && load_relaxed(state) >= STATE_LIVE)
+        tcache_give(cache, block, state);
+    else if (large_give(block))
+        arenas_keep_contract();
+    else
+        misuse_report_pointer("free", block);
+    errno = saved;
+}
+
+PUBLIC void cadastre_free(void *block) {
+    uintptr_t address = (uintptr_t)block;
+    if (UNLIKELY(!directory_contains(address))) {
+        free_slow(block);
+        return;
+    }
+    const struct slab_line *line = slab_line_at(address);
+    state_byte *state = slab_state_at(line, address);
+    struct tcache *cache = tcache_current;
+    if (UNLIKELY(state == NULL || load_relaxed(state) < STATE_LIVE || load_relaxed(&line->arena) != cache->arena ||
+                 !tcache_push(cache, load_relaxed(&line->class), block, state)))
+        free_slow(block);
+}
+
+/* ---------------------------------------------------------------------------------------------------- asking */
+PUBLIC size_t cadastre_malloc_usable_size(void *block) {
+    size_t size;
+    size_t capacity;
+    if (block == NULL)
+        return 0;
+    if (LIKELY(request_describe(block, &size, &capacity)))
+        return capacity;
+    misuse_report_pointer("malloc_usable_size", block);
+    return 0;
+}
+
+/* C23 leaves a wrong size undefined; sizes that the block can hold are let pass, as some callers round up. */
+static void free_checked(const char *call, void *block, size_t alignment, size_t given) {
+    size_t size;
+    size_t capacity;
+    if (block == NULL)
+        return;
+    if (UNLIKELY(!request_describe(block, &size, &capacity))) {
+        misuse_report_pointer(call, block);
+        return;
+    }
+    if (UNLIKELY(given < size || given > capacity))
+        misuse_report_size(call, block, given, size, capacity);
+    else if (UNLIKELY(alignment == 0 || (uintptr_t)block % alignment != 0))
+        misuse_report_alignment(call, block, alignment, size, capacity);
+    cadastre_free(block);
+}
+
+PUBLIC void cadastre_free_sized(void *block, size_t size) {
+    free_checked("free_sized", block, 1, size);
+}
+
+PUBLIC void cadastre_free_aligned_sized(void *block, size_t alignment, size_t size) {
+    free_checked("free_aligned_sized", block, alignment, size);
+}
+
+ALSO(malloc, void *, (size_t), cadastre_malloc)
+ALSO(calloc, void *, (size_t, size_t), cadastre_calloc)
+ALSO(free, void, (void *), cadastre_free)
+ALSO(cfree, void, (void *), cadastre_free)
+ALSO(malloc_usable_size, size_t, (void *), cadastre_malloc_usable_size)
+ALSO(free_sized, void, (void *, size_t), cadastre_free_sized)
+ALSO(free_aligned_sized, void, (void *, size_t, size_t), cadastre_free_aligned_sized)
+ALSO(__libc_malloc, void *, (size_t), cadastre_malloc)
+ALSO(__libc_calloc, void *, (size_t, size_t), cadastre_calloc)
+ALSO(__libc_free, void, (void *), cadastre_free)

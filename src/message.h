@@ -1,0 +1,51 @@
+/*
+ * Printing without allocation, stdio or locks: a text is a buffer that its owner fills and then writes to a file
+ * descriptor. And the two kinds of failure: ASSERT (our bug) and misuse (the caller's).
+ */
+#ifndef MESSAGE_H
+#define MESSAGE_H
+
+#include "base.h"
+
+/* `length` never exceeds `capacity`. With fd >= 0 a full buffer is written there and reused; with fd < 0 it is cut. */
+struct text {
+    char *buffer;
+    size_t length;
+    size_t capacity;
+    int fd;
+};
+
+void text_add(struct text *text, const char *string);
+void text_add_bytes(struct text *text, const char *bytes, size_t count);
+void text_add_decimal(struct text *text, uint64_t value);
+void text_add_hex(struct text *text, uint64_t value);   /* 0x1f; lower case, no padding */
+void text_add_HEX(struct text *text, uint64_t value);   /* 0x1F; as show_alloc_mem prints addresses */
+void text_flush(struct text *text);                     /* writes what is buffered; needs fd >= 0 */
+
+/* Writes all of it, through EINTR and short writes; what the descriptor refuses is dropped. */
+void message_write(int fd, const char *bytes, size_t count);
+
+/* One line on stderr: "cadastre: " and `line`, in one write. */
+void message_print(const char *line);
+
+/*
+ * One report of a caller's mistake, as message_print, counted: after 32 of them only every 1,000th is printed, with
+ * the count. Aborts if message_abort_on_misuse(true) was called. Callers hold no lock.
+ */
+void message_report_misuse(const char *line);
+void message_abort_on_misuse(bool yes);
+
+/* Prints `line` and aborts: the state is such that going on would hang or corrupt. */
+_Noreturn void message_die(const char *line);
+
+#define ASSERT_STRING(x)  ASSERT_STRING_(x)
+#define ASSERT_STRING_(x) #x
+#ifdef CADASTRE_DEBUG
+#define ASSERT(condition)                                                                                              \
+    (LIKELY(condition) ? (void)0                                                                                       \
+                       : message_die("assertion failed: " #condition " (" __FILE__ ":" ASSERT_STRING(__LINE__) ")"))
+#else
+#define ASSERT(condition) ((void)sizeof(!(condition)))
+#endif
+
+#endif

@@ -1,0 +1,97 @@
+#include "metadata.h"
+#include "config.h"
+#include "lock.h"
+#include "message.h"
+#include "os.h"
+
+#define CHUNK_SIZE  (256 * KIB)
+#define BUCKET_MIN  6 /* 64 bytes: a cache line of its own for each */
+#define BUCKETS     (16 - BUCKET_MIN + 1)
+
+struct free_block {
+    struct free_block *next;
+};
+
+static struct lock lock = LOCK_INIT(LOCK_METADATA);
+static struct free_block *free_blocks[BUCKETS]; /* under lock */
+static char *chunk;                             /* under lock: the untouched rest of the newest chunk */
+static size_t chunk_left;                       /* under lock */
+
+_Static_assert((size_t)1 << (BUCKET_MIN + BUCKETS - 1) == METADATA_MAX, "the last bucket holds the largest");
+_Static_assert(CHUNK_SIZE >= METADATA_MAX, "a chunk serves any size");
+
+static unsigned bucket_of(size_t size) {
+    return size <= (size_t)1 << BUCKET_MIN ? 0 : (unsigned)(64 - __builtin_clzll(size - 1)) - BUCKET_MIN;
+}
+
+static void push_free(unsigned bucket, void *p) {
+    struct free_block *block = p;
+    block->next = free_blocks[bucket];
+    free_blocks[bucket] = block;
+}
+
+/* Under lock. What is left of an old chunk goes to the free lists, piece by piece. */
+static void install_chunk(char *fresh) {
+    for (unsigned bucket = BUCKETS; bucket-- > 0;) {
+        size_t piece = (size_t)1 << (bucket + BUCKET_MIN);
+        while (chunk_left >= piece) {
+            push_free(bucket, chunk);
+            chunk += piece;
+            chunk_left -= piece;
+        }
+    }
+    chunk = fresh;
+    chunk_left = CHUNK_SIZE;
+}
+
+/* Under lock. */
+static void *take_locked(unsigned bucket) {
+    size_t size = (size_t)1 << (bucket + BUCKET_MIN);
+    struct free_block *block = free_blocks[bucket];
+    if (block != NULL) {
+        free_blocks[bucket] = block->next;
+        return block;
+    }
+    if (chunk_left < size)
+        return NULL;
+    void *p = chunk;
+    chunk += size;
+    chunk_left -= size;
+    return p;
+}
+
+void *metadata_take(size_t size) {
+    ASSERT(size <= METADATA_MAX);
+    unsigned bucket = bucket_of(size);
+    lock_acquire(&lock);
+    void *p = take_locked(bucket);
+    lock_release(&lock);
+    if (LIKELY(p != NULL))
+        return p;
+    char *fresh = os_map(CHUNK_SIZE);
+    if (fresh == NULL)
+        return NULL;
+    lock_acquire(&lock);
+    install_chunk(fresh);
+    p = take_locked(bucket);
+    lock_release(&lock);
+    return p;
+}
+
+void metadata_give(void *p, size_t size) {
+    lock_acquire(&lock);
+    push_free(bucket_of(size), p);
+    lock_release(&lock);
+}
+
+void metadata_lock(void) {
+    lock_acquire(&lock);
+}
+
+void metadata_unlock(void) {
+    lock_release(&lock);
+}
+
+void metadata_reset_lock(void) {
+    lock_reset(&lock);
+}

@@ -1,0 +1,208 @@
+#include "misuse.h"
+#include "arenas.h"
+#include "directory.h"
+#include "large.h"
+#include "message.h"
+#include "syscall.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#define REPORT_MAX 400
+
+static struct text begin(char *buffer, const char *call, const void *pointer) {
+    struct text text = {buffer, 0, REPORT_MAX - 1, -1};
+    text_add(&text, call);
+    text_add(&text, "(");
+    text_add_hex(&text, (uintptr_t)pointer);
+    text_add(&text, "): ");
+    return text;
+}
+
+static void end(struct text *text) {
+    text->buffer[text->length] = '\0';
+    message_report_misuse(text->buffer);
+}
+
+static void add_bytes(struct text *text, const char *before, size_t bytes, const char *after) {
+    text_add(text, before);
+    text_add_decimal(text, bytes);
+    text_add(text, after);
+}
+
+/* ------------------------------------------------------------------------------------------ foreign pointers */
+
+/* Reads /proc/self/maps line by line, as that file has no bounded size and there is no memory to hold it. */
+struct maps {
+    long fd;
+    size_t length;
+    size_t at;
+    char buffer[512];
+};
+
+static int next_char(struct maps *maps) {
+    if (maps->at == maps->length) {
+        long n;
+        do
+            n = syscall3(SYS_read, maps->fd, (long)maps->buffer, sizeof maps->buffer);
+        while (n == -EINTR);
+        if (n <= 0)
+            return -1;
+        maps->length = (size_t)n;
+        maps->at = 0;
+    }
+    return (unsigned char)maps->buffer[maps->at++];
+}
+
+/* A line without its newline, cut to `capacity`; false at the end. */
+static bool next_line(struct maps *maps, char *line, size_t capacity) {
+    size_t length = 0;
+    int c;
+    while ((c = next_char(maps)) != -1 && c != '\n')
+        if (length + 1 < capacity)
+            line[length++] = (char)c;
+    line[length] = '\0';
+    return c != -1 || length > 0;
+}
+
+static uintptr_t parse_hex(const char **at) {
+    uintptr_t value = 0;
+    for (;; (*at)++) {
+        unsigned char c = (unsigned char)**at;
+        if (c >= '0' && c <= '9')
+            value = value * 16 + (c - '0');
+        else if (c >= 'a' && c <= 'f')
+            value = value * 16 + (c - 'a' + 10u);
+        else
+            return value;
+    }
+}
+
+/* "start-end perms offset device inode   path" becomes "start-end perms path". */
+static void add_mapping(struct text *text, const char *line) {
+    size_t range = strcspn(line, " ");
+    text_add_bytes(text, line, min_size(range + 5, strlen(line)));
+    const char *path = strpbrk(line, "/[");
+    if (path != NULL) {
+        text_add(text, " ");
+        text_add(text, path);
+    }
+}
+
+static void add_foreign(struct text *text, uintptr_t address) {
+    struct maps maps = {.length = 0};
+    char line[256];
+    text_add(text, "foreign pointer: lies in ");
+    maps.fd = syscall4(SYS_openat, AT_FDCWD, (long)"/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+    bool found = false;
+    while (maps.fd >= 0 && !found && next_line(&maps, line, sizeof line)) {
+        const char *at = line;
+        uintptr_t start = parse_hex(&at);
+        at += *at == '-';
+        found = address >= start && address < parse_hex(&at);
+    }
+    if (maps.fd >= 0)
+        syscall3(SYS_close, maps.fd, 0, 0);
+    if (found)
+        add_mapping(text, line);
+    else
+        text_add(text, maps.fd >= 0 ? "no mapping" : "a mapping that cannot be looked up");
+}
+
+/* ---------------------------------------------------------------------------------------- pointers of our own */
+static const char *freed_verdict(const char *call) {
+    return strstr(call, "free") != NULL ? "double free: " : "use of a freed block: ";
+}
+
+static void add_interior(struct text *text, size_t offset, const char *state) {
+    add_bytes(text, "not the start of a block: ", offset, " bytes into a ");
+    text_add(text, state);
+}
+
+static void add_large(struct text *text, const char *call, uintptr_t address, const struct large_view *view) {
+    size_t offset = address - view->start;
+    bool live = view->kind == LARGE_LIVE;
+    if (offset > 0) {
+        add_interior(text, offset, live ? "live block of " : "freed LARGE span of ");
+        add_bytes(text, "", live ? view->size : view->span, " bytes at ");
+        text_add_hex(text, view->start);
+        text_add(text, live ? ", LARGE" : "");
+    } else {
+        text_add(text, freed_verdict(call));
+        add_bytes(text, "LARGE span of ", view->span, " bytes");
+    }
+}
+
+static void add_nothing(struct text *text, size_t arena) {
+    add_bytes(text, "not a block: inside a zone, arena ", arena, ", but nothing was handed out there");
+}
+
+static void add_slab(struct text *text, const char *call, uintptr_t address, const struct slab_line *line) {
+    size_t size = load_relaxed(&line->size);
+    size_t arena = load_relaxed(&line->arena);
+    size_t index = slab_index_at(line, address);
+    size_t start = round_down(address, UNIT_SIZE) + index * size;
+    const state_byte *state = slab_states(line) + index;
+    uint8_t value = index < UNIT_SIZE / size ? load_relaxed(state) : STATE_UNTOUCHED;
+    if (value == STATE_UNTOUCHED) {
+        add_nothing(text, arena);
+        return;
+    }
+    if (start == address) {
+        text_add(text, freed_verdict(call));
+        add_bytes(text, "block of class ", size, " bytes");
+    } else if (value >= STATE_LIVE) {
+        add_interior(text, address - start, "live block of ");
+        add_bytes(text, "", slab_size_of(line, state), " bytes at ");
+        text_add_hex(text, start);
+    } else {
+        add_interior(text, address - start, "freed block of class ");
+        add_bytes(text, "", size, " bytes at ");
+        text_add_hex(text, start);
+    }
+    add_bytes(text, ", arena ", arena, "");
+}
+
+COLD void misuse_report_pointer(const char *call, const void *pointer) {
+    char buffer[REPORT_MAX];
+    struct text text = begin(buffer, call, pointer);
+    uintptr_t address = (uintptr_t)pointer;
+    struct large_view view;
+    const struct slab_line *line = directory_contains(address) ? slab_line_at(address) : NULL;
+    if (line != NULL && load_relaxed(&line->size) != 0)
+        add_slab(&text, call, address, line);
+    else if (large_find(address, &view)) /* a LARGE span may lie behind a short zone */
+        add_large(&text, call, address, &view);
+    else if (line != NULL && address - zone_base(address) < zone_size(zone_of(pointer)))
+        add_nothing(&text, zone_of(pointer)->arena);
+    else
+        add_foreign(&text, address);
+    end(&text);
+}
+
+static void add_block(struct text *text, const void *block, size_t given, size_t size, size_t capacity) {
+    uintptr_t address = (uintptr_t)block;
+    add_bytes(text, "", given, " given, block of ");
+    add_bytes(text, "", size, " bytes (capacity ");
+    add_bytes(text, "", capacity, "), ");
+    if (directory_contains(address) && load_relaxed(&slab_line_at(address)->size) != 0)
+        add_bytes(text, "arena ", load_relaxed(&slab_line_at(address)->arena), "");
+    else
+        text_add(text, "LARGE");
+}
+
+COLD void misuse_report_size(const char *call, const void *block, size_t given, size_t size, size_t capacity) {
+    char buffer[REPORT_MAX];
+    struct text text = begin(buffer, call, block);
+    text_add(&text, "wrong size: ");
+    add_block(&text, block, given, size, capacity);
+    end(&text);
+}
+
+COLD void misuse_report_alignment(const char *call, const void *block, size_t given, size_t size, size_t capacity) {
+    char buffer[REPORT_MAX];
+    struct text text = begin(buffer, call, block);
+    text_add(&text, "wrong alignment: ");
+    add_block(&text, block, given, size, capacity);
+    end(&text);
+}

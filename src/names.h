@@ -1,0 +1,17 @@
+/*
+ * The names that the library exports. Every function of the malloc family is defined as cadastre_x; ALSO gives it
+ * other names. In the builds for sanitizers, which own the standard names, only the cadastre_ ones are there.
+ */
+#ifndef NAMES_H
+#define NAMES_H
+
+#include "base.h"
+
+#ifdef CADASTRE_PREFIXED
+#define ALSO(name, result, parameters, target)
+#else
+#define ALSO(name, result, parameters, target)                                                                         \
+    PUBLIC extern result name parameters __attribute__((alias(#target), copy(target)));
+#endif
+
+#endif

@@ -1,0 +1,329 @@
+#include "os.h"
+#include "config.h"
+#include "message.h"
+#include "syscall.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+#define MAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS)
+#define MAP_PROT  (PROT_READ | PROT_WRITE)
+
+static _Atomic ptrdiff_t live_bytes;
+static _Atomic ptrdiff_t retained_bytes;
+static _Atomic size_t mapped_bytes;
+static _Atomic size_t mapped_bytes_peak;
+static _Atomic uint64_t stamps;
+
+static size_t page_size;          /* constant after os_boot */
+static bool avoid_huge_pages;     /* constant after os_boot */
+static atomic_int purge_zeroes; /* 0 not known yet, 1 yes, -1 no */
+
+/* ---------------------------------------------------------------------------------------- the raw calls
+ * In the sanitizer builds the C library's, whose interceptors keep the shadow memory true. */
+#ifdef CADASTRE_SANITIZED
+static void *raw_map(void *address, size_t size, int flags) {
+    void *p = mmap(address, size, MAP_PROT, flags, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+static bool raw_unmap(void *address, size_t size) {
+    return munmap(address, size) == 0;
+}
+static bool raw_advise(void *address, size_t size, int advice) {
+    return madvise(address, size, advice) == 0;
+}
+static bool raw_guard(void *address, size_t size) {
+    return mprotect(address, size, PROT_NONE) == 0;
+}
+static void *raw_remap(void *address, size_t old_size, size_t new_size, int flags) {
+    void *p = mremap(address, old_size, new_size, flags);
+    return p == MAP_FAILED ? NULL : p;
+}
+#else
+static bool is_error(long result) {
+    return (unsigned long)result > -4096UL;
+}
+static void *raw_map(void *address, size_t size, int flags) {
+    long p = syscall6(SYS_mmap, (long)address, (long)size, MAP_PROT, flags, -1, 0);
+    return is_error(p) ? NULL : (void *)p;
+}
+static bool raw_unmap(void *address, size_t size) {
+    return syscall3(SYS_munmap, (long)address, (long)size, 0) == 0;
+}
+static bool raw_advise(void *address, size_t size, int advice) {
+    return syscall3(SYS_madvise, (long)address, (long)size, advice) == 0;
+}
+static bool raw_guard(void *address, size_t size) {
+    return syscall3(SYS_mprotect, (long)address, (long)size, PROT_NONE) == 0;
+}
+static void *raw_remap(void *address, size_t old_size, size_t new_size, int flags) {
+    long p = syscall4(SYS_mremap, (long)address, (long)old_size, (long)new_size, flags);
+    return is_error(p) ? NULL : (void *)p;
+}
+#endif
+
+/* ------------------------------------------------------------------------------------- planted failures */
+#ifdef CADASTRE_DEBUG
+static _Atomic long calls_to_failure = -1;
+
+void os_fail_after(long calls) {
+    store_relaxed(&calls_to_failure, calls);
+}
+
+static bool is_refused(void) {
+    return load_relaxed(&calls_to_failure) >= 0 && sub_relaxed(&calls_to_failure, 1) == 0;
+}
+#else
+static bool is_refused(void) {
+    return false;
+}
+#endif
+
+/* ---------------------------------------------------------------------------------------------- mappings */
+size_t os_page_size(void) {
+    return page_size;
+}
+
+static void account_mapped(size_t size) {
+    size_t now = add_relaxed(&mapped_bytes, size) + size;
+    size_t peak = load_relaxed(&mapped_bytes_peak);
+    while (now > peak && !atomic_compare_exchange_weak_explicit(&mapped_bytes_peak, &peak, now, memory_order_relaxed,
+                                                                memory_order_relaxed))
+        ;
+}
+
+/* Accounts a fresh mapping, and keeps it from huge pages where the system gives them to all: the first touch of a
+ * zone would cost 2 MiB, and the first purge split it. */
+static void *adopt_mapping(void *p, size_t size) {
+    account_mapped(size);
+    if (avoid_huge_pages)
+        raw_advise(p, size, MADV_NOHUGEPAGE);
+    return p;
+}
+
+void *os_map(size_t size) {
+    if (is_refused())
+        return NULL;
+    void *p = raw_map(NULL, size, MAP_FLAGS);
+    return p == NULL ? NULL : adopt_mapping(p, size);
+}
+
+void *os_map_at(void *address, size_t size) {
+    if (is_refused())
+        return NULL;
+    void *p = raw_map(address, size, MAP_FLAGS | MAP_FIXED_NOREPLACE);
+    if (p == address)
+        return adopt_mapping(p, size);
+    if (p != NULL) /* kernels before 4.17 take the address for a wish */
+        raw_unmap(p, size);
+    return NULL;
+}
+
+void *os_map_aligned(size_t size, size_t alignment) {
+    if (alignment <= page_size)
+        return os_map(size);
+    size_t extra = alignment - page_size;
+    if (is_refused() || size + extra < size)
+        return NULL;
+    char *p = raw_map(NULL, size + extra, MAP_FLAGS);
+    if (p == NULL)
+        return NULL;
+    char *start = (char *)round_up((uintptr_t)p, alignment);
+    size_t head = (size_t)(start - p);
+    size_t tail = extra - head;
+    /* A trim that fails leaves addresses unused, no more. */
+    if (head > 0)
+        raw_unmap(p, head);
+    if (tail > 0)
+        raw_unmap(start + size, tail);
+    return adopt_mapping(start, size);
+}
+
+bool os_unmap(void *address, size_t size) {
+    if (is_refused() || !raw_unmap(address, size))
+        return false;
+    sub_relaxed(&mapped_bytes, size);
+    return true;
+}
+
+bool os_guard(void *address, size_t size) {
+    return !is_refused() && raw_guard(address, size);
+}
+
+bool os_resize(void *address, size_t old_size, size_t new_size) {
+    if (is_refused() || raw_remap(address, old_size, new_size, 0) == NULL)
+        return false;
+    if (new_size > old_size)
+        account_mapped(new_size - old_size);
+    else
+        sub_relaxed(&mapped_bytes, old_size - new_size);
+    return true;
+}
+
+void *os_move(void *address, size_t old_size, size_t new_size) {
+    if (is_refused())
+        return NULL;
+    void *p = raw_remap(address, old_size, new_size, MREMAP_MAYMOVE);
+    if (p == NULL)
+        return NULL;
+    sub_relaxed(&mapped_bytes, old_size);
+    account_mapped(new_size);
+    return p;
+}
+
+/* Whether MADV_DONTNEED does what its name says: emulators have been seen to answer 0 and do nothing. Asked once, at
+ * the first purge. Two threads may ask at once, and get the same answer. */
+static bool purge_is_known_to_zero(void) {
+    int known = load_relaxed(&purge_zeroes);
+    if (known == 0) {
+        known = -1;
+        _Atomic char *page = raw_map(NULL, page_size, MAP_FLAGS);
+        if (page != NULL) {
+            store_relaxed(page, 1);
+            if (raw_advise((void *)page, page_size, MADV_DONTNEED) && load_relaxed(page) == 0)
+                known = 1;
+            raw_unmap((void *)page, page_size);
+        }
+        store_relaxed(&purge_zeroes, known);
+    }
+    return known > 0;
+}
+
+bool os_purge(void *address, size_t size) {
+    return !is_refused() && purge_is_known_to_zero() && raw_advise(address, size, MADV_DONTNEED);
+}
+
+/* ------------------------------------------------------------------------------------------- the machine */
+size_t os_read_file(const char *path, char *buffer, size_t capacity) {
+    buffer[0] = '\0';
+    long fd = syscall4(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return 0;
+    size_t length = 0;
+    while (length + 1 < capacity) {
+        long n = syscall3(SYS_read, fd, (long)(buffer + length), (long)(capacity - 1 - length));
+        if (n == -EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        length += (size_t)n;
+    }
+    syscall3(SYS_close, fd, 0, 0);
+    buffer[length] = '\0';
+    return length;
+}
+
+void os_boot(void) {
+    char setting[64];
+    page_size = getauxval(AT_PAGESZ);
+    os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", setting, sizeof setting);
+    avoid_huge_pages = strstr(setting, "[always]") != NULL;
+}
+
+void os_avoid_huge_pages(void *address, size_t size) {
+    uintptr_t start = round_up((uintptr_t)address, page_size);
+    uintptr_t end = round_down((uintptr_t)address + size, page_size);
+    if (avoid_huge_pages && start < end)
+        raw_advise((void *)start, end - start, MADV_NOHUGEPAGE);
+}
+
+static size_t parse_number(const char **at) {
+    size_t value = 0;
+    while (**at >= '0' && **at <= '9')
+        value = value * 10 + (size_t)(*(*at)++ - '0');
+    return value;
+}
+
+/* CPUs' worth of time that the cgroup (v2) allows, rounded up; 0 when it sets no bound. */
+static unsigned read_cgroup_quota(void) {
+    char cgroup[512];
+    char path[600] = "/sys/fs/cgroup";
+    char line[64];
+    os_read_file("/proc/self/cgroup", cgroup, sizeof cgroup);
+    char *own = strstr(cgroup, "0::/");
+    if (own == NULL)
+        return 0;
+    own += 3;
+    own[strcspn(own, "\n")] = '\0';
+    size_t length = strlen(path);
+    memcpy(path + length, own, strlen(own) + 1);
+    length = strlen(path);
+    memcpy(path + length - (path[length - 1] == '/'), "/cpu.max", sizeof "/cpu.max");
+    if (os_read_file(path, line, sizeof line) == 0)
+        return 0;
+    const char *at = line; /* "max 100000" or "150000 100000" */
+    size_t quota = parse_number(&at);
+    at += *at == ' ';
+    size_t period = parse_number(&at);
+    return quota == 0 || period == 0 ? 0 : (unsigned)((quota + period - 1) / period);
+}
+
+unsigned os_cpu_count(void) {
+    uint64_t mask[128] = {0}; /* 8,192 CPUs, the kernel's most */
+    long bytes = syscall3(SYS_sched_getaffinity, 0, sizeof mask, (long)mask);
+    unsigned count = 0;
+    for (long i = 0; i < bytes / 8; i++)
+        count += (unsigned)__builtin_popcountll(mask[i]);
+    unsigned quota = read_cgroup_quota();
+    if (quota != 0 && quota < count)
+        count = quota;
+    return count == 0 ? 1 : count;
+}
+
+static size_t read_limit(int resource) {
+    struct rlimit limit;
+    if (syscall4(SYS_prlimit64, 0, resource, 0, (long)&limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+        return SIZE_MAX;
+    return limit.rlim_cur;
+}
+
+size_t os_memory_limit(void) {
+    return min_size(read_limit(RLIMIT_AS), read_limit(RLIMIT_DATA));
+}
+
+/* --------------------------------------------------------------------------------------------- accounting */
+void os_account_live(ptrdiff_t change) {
+    add_relaxed(&live_bytes, change);
+}
+
+void os_account_retained(ptrdiff_t change) {
+    add_relaxed(&retained_bytes, change);
+}
+
+/* The halves of a transfer may be seen in either order: never show the negative sum in between. */
+static size_t clamp(ptrdiff_t bytes) {
+    return bytes < 0 ? 0 : (size_t)bytes;
+}
+
+size_t os_live(void) {
+    return clamp(load_relaxed(&live_bytes));
+}
+
+size_t os_retained(void) {
+    return clamp(load_relaxed(&retained_bytes));
+}
+
+size_t os_retained_excess(void) {
+    size_t retained = os_retained();
+    size_t bound = max_size(RETAINED_MIN, os_live() / RETAINED_DIVISOR);
+    return retained <= bound ? 0 : retained - bound / 2;
+}
+
+uint64_t os_stamp(void) {
+    return add_relaxed(&stamps, 1);
+}
+
+size_t os_mapped(void) {
+    return load_relaxed(&mapped_bytes);
+}
+
+size_t os_mapped_peak(void) {
+    return load_relaxed(&mapped_bytes_peak);
+}

@@ -1,0 +1,72 @@
+/*
+ * The only user of mmap and its kin, and the counters of what the kernel gave us. No function here touches errno; none
+ * is called with a lock held, but for os_move (see there).
+ *
+ * Addresses and sizes are page multiples unless said otherwise.
+ */
+#ifndef OS_H
+#define OS_H
+
+#include "base.h"
+
+size_t os_page_size(void);
+
+/* Zero pages, readable and writable, at an address of the kernel's choosing, or NULL. */
+void *os_map(size_t size);
+
+/* The same at `address` exactly, or NULL where anything is mapped there already. */
+void *os_map_at(void *address, size_t size);
+
+/* The same at a multiple of `alignment`, a power of two of a page at least. */
+void *os_map_aligned(size_t size, size_t alignment);
+
+/* Gives the pages back, address space included. false: the kernel had no memory to split a mapping with, all stands. */
+bool os_unmap(void *address, size_t size);
+
+/* The pages can no longer be touched. */
+bool os_guard(void *address, size_t size);
+
+/* Gives the pages back, keeps the addresses. true: they read as zero from now on; false: contents unknown. */
+bool os_purge(void *address, size_t size);
+
+/* Grows or shrinks a mapping where it is; false: it stands as it was. */
+bool os_resize(void *address, size_t old_size, size_t new_size);
+
+/* Moves a mapping to where it has room for new_size; NULL: it stands as it was. Called with the LARGE lock held, as
+ * another thread may be given the vacated address at once. */
+void *os_move(void *address, size_t old_size, size_t new_size);
+
+/* Reads the page size, and whether the system gives transparent huge pages to every mapping: if so, ours are kept from
+ * them. */
+void os_boot(void);
+void os_avoid_huge_pages(void *address, size_t size); /* for memory that was not mapped here; any address and size */
+
+unsigned os_cpu_count(void);    /* that this process may use: affinity and cgroup quota */
+size_t os_memory_limit(void); /* the smaller of RLIMIT_AS and RLIMIT_DATA; SIZE_MAX: none */
+
+/* Reads a file's beginning, 0-terminated, into `buffer`; gives its length, 0 on any failure. */
+size_t os_read_file(const char *path, char *buffer, size_t capacity);
+
+/* ------------------------------------------------------------------------------------- what is accounted
+ * Retained: bytes of empty slabs not purged, and of cached LARGE spans. Live: bytes of blocks that are out of their
+ * bitmaps, and of LARGE blocks. Both change on slow paths only. */
+void os_account_live(ptrdiff_t change);
+void os_account_retained(ptrdiff_t change);
+size_t os_live(void);
+size_t os_retained(void);
+
+/* The retention contract: 0 when kept, else how many bytes are to be purged. */
+size_t os_retained_excess(void);
+
+/* Orders what becomes empty: oldest, smallest. */
+uint64_t os_stamp(void);
+
+/* Bytes that we have mapped now, and the most there ever were. */
+size_t os_mapped(void);
+size_t os_mapped_peak(void);
+
+/* Tests only, and only in debug builds: the call after `calls` more that succeed is refused, once (a negative count:
+ * never). */
+void os_fail_after(long calls);
+
+#endif

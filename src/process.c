@@ -1,0 +1,116 @@
+#include "process.h"
+#include "large.h"
+#include "message.h"
+#include "metadata.h"
+#include "options.h"
+#include "os.h"
+#include <pthread.h>
+#include <unistd.h>
+
+#define DESTRUCTOR_ROUNDS 3 /* of the four that POSIX promises: the last is for those who come after us */
+
+enum boot_state { BOOT_NOT, BOOT_RUNNING, BOOT_DONE };
+
+static struct lock boot_lock = LOCK_INIT(LOCK_BOOT);
+static atomic_int boot_state;    /* written under boot_lock */
+static pthread_key_t thread_key; /* constant after boot, as the next */
+static bool has_thread_key;
+
+/* ------------------------------------------------------------------------------------------------------ fork
+ * glibc's own malloc is forked after the list of streams is locked, since fflush(NULL) and getdelim allocate with a
+ * stream locked. Replaced, we must keep that order ourselves, or a fork and such a thread wait for one another. Other
+ * C libraries have no such names. */
+extern void _IO_list_lock(void) __attribute__((weak));
+extern void _IO_list_unlock(void) __attribute__((weak));
+extern void _IO_list_resetlock(void) __attribute__((weak));
+
+static void before_fork(void) {
+    if (_IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL)
+        _IO_list_lock();
+    lock_acquire(&boot_lock);
+    arenas_lock_all();
+    large_lock();
+    metadata_lock();
+}
+
+static void after_fork_in_parent(void) {
+    metadata_unlock();
+    large_unlock();
+    arenas_unlock_all();
+    lock_release(&boot_lock);
+    if (_IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL)
+        _IO_list_unlock();
+}
+
+static void after_fork_in_child(void) {
+    tcache_adopt_orphans();
+    metadata_reset_lock();
+    large_reset_lock();
+    arenas_reset_locks(tcache_is_real(tcache_current) ? tcache_current->owner : NULL);
+    lock_reset(&boot_lock);
+    if (_IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL)
+        _IO_list_resetlock();
+}
+
+/* --------------------------------------------------------------------------------------------------- threads */
+
+/* Other keys' destructors may still use malloc, in this round or the next: the cache stays until the last but one.
+ * The key's value is the round. */
+static void thread_exit(void *round) {
+    uintptr_t next = (uintptr_t)round + 1;
+    if (next <= DESTRUCTOR_ROUNDS && pthread_setspecific(thread_key, (void *)next) == 0)
+        return;
+    if (tcache_is_real(tcache_current))
+        tcache_detach(tcache_current);
+}
+
+/* The cache is put in place before the key, as pthread_setspecific may allocate. */
+static struct tcache *enter_thread(void) {
+    if (tcache_current == &tcache_none)
+        tcache_attach();
+    if (tcache_is_real(tcache_current) && has_thread_key)
+        pthread_setspecific(thread_key, (void *)1);
+    return tcache_current;
+}
+
+/* ------------------------------------------------------------------------------------------------------ boot */
+static void boot(void) {
+    os_boot();
+    directory_boot();
+    options_boot(environ);
+    arenas_boot((unsigned)option_value(OPTION_ARENAS));
+    store_release(&boot_state, BOOT_RUNNING);
+    /* From here on this thread may allocate: both of these do, in some C libraries or for the many-th caller. */
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    has_thread_key = pthread_key_create(&thread_key, thread_exit) == 0;
+    store_release(&boot_state, BOOT_DONE);
+}
+
+static COLD void boot_once(void) {
+    if (lock_is_mine(&boot_lock)) /* in the second half of boot */
+        return;
+    lock_acquire(&boot_lock);
+    if (load_relaxed(&boot_state) == BOOT_NOT)
+        boot();
+    lock_release(&boot_lock);
+}
+
+struct tcache *process_enter(void) {
+    if (LIKELY(tcache_is_real(tcache_current)))
+        return tcache_current;
+    if (UNLIKELY(load_acquire(&boot_state) != BOOT_DONE))
+        boot_once();
+    return enter_thread();
+}
+
+/* The first arena, cache and slab are made here, while the process has one thread, and not at somebody's malloc. */
+__attribute__((constructor(101))) static void boot_early(void) {
+    process_enter();
+}
+
+void process_reclaim(void) {
+    if (tcache_is_real(tcache_current))
+        tcache_drain(tcache_current);
+    tcache_drain_parked();
+    arenas_purge_all();
+}

@@ -1,0 +1,16 @@
+/*
+ * What happens once in a process or a thread: boot, a thread's first and last use, fork.
+ */
+#ifndef PROCESS_H
+#define PROCESS_H
+
+#include "tcache.h"
+
+/* The calling thread's cache, the allocator booted and the cache made if need be. It may be one that caches nothing
+ * (tcache_is_real): there was no memory, or the thread's destructors have run. */
+struct tcache *process_enter(void);
+
+/* When memory is out: gives back what caches hold and what is retained. */
+void process_reclaim(void);
+
+#endif

@@ -1,0 +1,95 @@
+#include "cadastre.h"
+#include "directory.h"
+#include "large.h"
+#include "misuse.h"
+#include "names.h"
+#include "request.h"
+#include "slab.h"
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+
+/* A smaller size moves the block only if that saves half of it. */
+#define SHRINK_IN_PLACE(capacity, size) ((size) >= (capacity) / 2)
+
+/* To a new block, all of the capacity that fits; NULL: there is no memory, and the old one stands. */
+static void *move_block(void *block, size_t capacity, size_t size) {
+    void *moved = cadastre_malloc(size);
+    if (moved == NULL)
+        return NULL;
+    memcpy(moved, block, size < capacity ? size : capacity);
+    cadastre_free(block);
+    return moved;
+}
+
+static void *resize_slab_block(const struct slab_line *line, void *block, state_byte *state, size_t size) {
+    size_t capacity = load_relaxed(&line->size);
+    if (size <= capacity && SHRINK_IN_PLACE(capacity, size)) {
+        slab_set_size(line, state, size);
+        return block;
+    }
+    int saved = errno;
+    void *moved = move_block(block, capacity, size);
+    if (moved != NULL || size > capacity)
+        return moved;
+    errno = saved; /* a smaller size never fails */
+    slab_set_size(line, state, size);
+    return block;
+}
+
+static void *resize_large_block(void *block, size_t capacity, size_t size) {
+    if (size > SMALL_MAX) {
+        void *resized = large_resize(block, size, true);
+        return resized != NULL ? resized : move_block(block, capacity, size);
+    }
+    int saved = errno;
+    void *moved = move_block(block, capacity, size);
+    if (moved != NULL)
+        return moved;
+    errno = saved;
+    return large_resize(block, size, false);
+}
+
+PUBLIC void *cadastre_realloc(void *block, size_t size) {
+    uintptr_t address = (uintptr_t)block;
+    struct large_view view;
+    if (block == NULL)
+        return cadastre_malloc(size);
+    if (directory_contains(address)) {
+        const struct slab_line *line = slab_line_at(address);
+        state_byte *state = slab_state_at(line, address);
+        if (LIKELY(state != NULL && load_relaxed(state) >= STATE_LIVE)) {
+            if (LIKELY(size != 0))
+                return resize_slab_block(line, block, state, size);
+            cadastre_free(block);
+            return NULL;
+        }
+    }
+    if (UNLIKELY(!large_find(address, &view) || view.start != address || view.kind != LARGE_LIVE)) {
+        misuse_report_pointer("realloc", block);
+        errno = EINVAL;
+        return NULL;
+    }
+    if (size == 0) {
+        cadastre_free(block);
+        return NULL;
+    }
+    if (size > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return resize_large_block(block, view.span, size);
+}
+
+PUBLIC void *cadastre_reallocarray(void *block, size_t count, size_t size) {
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return cadastre_realloc(block, bytes);
+}
+
+ALSO(realloc, void *, (void *, size_t), cadastre_realloc)
+ALSO(reallocarray, void *, (void *, size_t, size_t), cadastre_reallocarray)
+ALSO(__libc_realloc, void *, (void *, size_t), cadastre_realloc)

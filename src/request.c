@@ -1,0 +1,72 @@
+#include "request.h"
+#include "large.h"
+#include "process.h"
+#include <errno.h>
+
+/* The last resort when the thread's arena can have no more memory: what others have free. */
+static void *take_anywhere(unsigned class, size_t size, bool *untouched) {
+    void *block = NULL;
+    for (unsigned i = 0; block == NULL && i < arenas_count(); i++)
+        block = tcache_take_direct(arenas_at(i), class, size, untouched);
+    return block;
+}
+
+static void *take_block(struct tcache *cache, unsigned class, size_t size, bool *untouched) {
+    if (!tcache_is_real(cache))
+        return tcache_take_direct(arenas_at(0), class, size, untouched);
+    if (sizeclasses[class].size - size > STATE_SLACK_MAX && sizeclass_is_tiny(class)) /* for alignment's sake */
+        return tcache_take_direct(cache->owner, class, size, untouched);
+    void *block = tcache_pop(cache, class, size, untouched);
+    if (block == NULL && tcache_refill(cache, class))
+        block = tcache_pop(cache, class, size, untouched);
+    return block;
+}
+
+void *request_block(unsigned class, size_t size, bool *untouched) {
+    struct tcache *cache = process_enter();
+    void *block = take_block(cache, class, size, untouched);
+    if (UNLIKELY(block == NULL)) {
+        process_reclaim();
+        block = take_block(cache, class, size, untouched);
+        if (block == NULL)
+            block = take_anywhere(class, size, untouched);
+    }
+    if (UNLIKELY(block == NULL))
+        errno = ENOMEM;
+    return block;
+}
+
+void *request_large(size_t size, size_t alignment, bool *zeroed) {
+    void *block = NULL;
+    process_enter();
+    if (size <= PTRDIFF_MAX && alignment <= PTRDIFF_MAX - size) {
+        block = large_take(size, alignment, zeroed);
+        if (UNLIKELY(block == NULL)) {
+            process_reclaim();
+            block = large_take(size, alignment, zeroed);
+        }
+        arenas_keep_contract();
+    }
+    if (UNLIKELY(block == NULL))
+        errno = ENOMEM;
+    return block;
+}
+
+bool request_describe(const void *block, size_t *size, size_t *capacity) {
+    uintptr_t address = (uintptr_t)block;
+    struct large_view view;
+    if (directory_contains(address)) {
+        const struct slab_line *line = slab_line_at(address);
+        const state_byte *state = slab_state_at(line, address);
+        if (state != NULL && load_relaxed(state) >= STATE_LIVE) {
+            *size = slab_size_of(line, state);
+            *capacity = load_relaxed(&line->size);
+            return true;
+        }
+    }
+    if (!large_find(address, &view) || view.start != address || view.kind != LARGE_LIVE)
+        return false;
+    *size = view.size;
+    *capacity = view.span;
+    return true;
+}

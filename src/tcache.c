@@ -1,0 +1,338 @@
+#include "tcache.h"
+#include "message.h"
+#include "metadata.h"
+#include <string.h>
+
+/* The lists of an arena's caches, under its lock. */
+static struct {
+    struct tcache *active;
+    struct tcache *parked;
+} lists[ARENAS_MAX];
+
+static const struct entry no_entry;
+#define NO_MAGAZINE {.top = (struct entry *)&no_entry, .limit = (struct entry *)&no_entry}
+#define NO_MAGAZINES8                                                                                                  \
+    NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE
+#define NO_MAGAZINES                                                                                                   \
+    {NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8,                                        \
+     NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8}
+
+const struct tcache tcache_none = {.arena = ARENA_NONE, .magazines = NO_MAGAZINES};
+const struct tcache tcache_gone = {.arena = ARENA_NONE, .magazines = NO_MAGAZINES};
+
+__thread struct tcache *tcache_current = (struct tcache *)&tcache_none;
+
+/* -------------------------------------------------------------------------------------------------- reports */
+static void report_twice(size_t count, const struct entry *entry) {
+    if (LIKELY(count == 0))
+        return;
+    const struct slab_line *line = slab_line_at((uintptr_t)entry->block);
+    char buffer[200];
+    struct text text = {buffer, 0, sizeof buffer - 1, -1};
+    text_add(&text, "free(");
+    text_add_hex(&text, (uintptr_t)entry->block);
+    text_add(&text, "): double free, by two threads at once: block of class ");
+    text_add_decimal(&text, load_relaxed(&line->size));
+    text_add(&text, " bytes, arena ");
+    text_add_decimal(&text, load_relaxed(&line->arena));
+    buffer[text.length] = '\0';
+    message_report_misuse(buffer);
+}
+
+/* ------------------------------------------------------------------------------------------------ magazines */
+static size_t entries_of(const struct magazine *magazine) {
+    return magazine->base == NULL ? 0 : (size_t)(magazine->limit - magazine->base);
+}
+
+static size_t array_bytes(size_t entries) {
+    return (entries + 1) * sizeof(struct entry);
+}
+
+/* Doubles the magazine's capacity, within its bound and the thread's. Capacities are a power of two less one: with the
+ * sentinel, an array fills its metadata block. */
+static bool grow_magazine(struct tcache *cache, unsigned class) {
+    struct magazine *magazine = &cache->magazines[class];
+    size_t old = entries_of(magazine);
+    size_t entries = old == 0 ? min_size(MAGAZINE_ENTRIES_MIN - 1, magazine->entries_max) : 2 * old + 1;
+    size_t cost = (entries - old) * sizeclasses[class].size;
+    if (entries > magazine->entries_max || (old > 0 && cost > cache->bytes_left))
+        return false;
+    struct entry *base = metadata_take(array_bytes(entries));
+    if (base == NULL)
+        return false;
+    struct entry *old_base = magazine->base;
+    arena_lock(cache->owner);
+    size_t held = (size_t)(load_relaxed(&magazine->top) - (old == 0 ? load_relaxed(&magazine->top) : old_base));
+    base[0] = (struct entry){NULL, NULL};
+    if (held > 0)
+        memcpy(base + 1, old_base + 1, held * sizeof *base);
+    magazine->base = base;
+    magazine->limit = base + entries;
+    store_release(&magazine->top, base + held);
+    cache->bytes_left -= min_size(cost, cache->bytes_left);
+    arena_unlock(cache->owner);
+    if (old > 0)
+        metadata_give(old_base, array_bytes(old));
+    return true;
+}
+
+bool tcache_refill(struct tcache *cache, unsigned class) {
+    struct magazine *magazine = &cache->magazines[class];
+    grow_magazine(cache, class);
+    size_t entries = entries_of(magazine);
+    if (entries == 0)
+        return false;
+    size_t want = (entries + 1) / 2;
+    for (;;) {
+        arena_lock(cache->owner);
+        size_t got = arena_refill_locked(cache->owner, class, magazine->base + 1, want);
+        store_release(&magazine->top, magazine->base + got);
+        arena_unlock(cache->owner);
+        if (got > 0)
+            return true;
+        if (!arena_grow(cache->owner, class, arenas_zone_size()))
+            return false;
+    }
+}
+
+/* Gives back the `count` entries that have been in the magazine longest. */
+static void flush_magazine(struct tcache *cache, unsigned class, size_t count) {
+    struct magazine *magazine = &cache->magazines[class];
+    struct entry twice;
+    arena_lock(cache->owner);
+    struct entry *top = load_relaxed(&magazine->top);
+    size_t doubles = arena_flush_locked(cache->owner, magazine->base + 1, count, &twice);
+    memmove(magazine->base + 1, magazine->base + 1 + count, (size_t)(top - magazine->base - (ptrdiff_t)count) * sizeof *top);
+    store_release(&magazine->top, top - count);
+    arena_unlock(cache->owner);
+    report_twice(doubles, &twice);
+    arenas_keep_contract();
+}
+
+/* ---------------------------------------------------------------------------------------------- giving back */
+static void flush_outgoing(struct tcache *cache) {
+    struct entry twice;
+    size_t doubles = arenas_flush(&cache->outgoing, &twice);
+    cache->outgoing_left = OUTGOING_BYTES_MAX;
+    report_twice(doubles, &twice);
+    arenas_keep_contract();
+}
+
+static void give_remote(struct tcache *cache, void *block, state_byte *state, size_t size) {
+    struct batch *batch = &cache->outgoing;
+    size_t count = load_relaxed(&batch->count);
+    store_relaxed(state, STATE_USED);
+    batch->entries[count] = (struct entry){block, state};
+    store_release(&batch->count, count + 1);
+    cache->outgoing_left -= (ptrdiff_t)size;
+    if (UNLIKELY(count + 1 == OUTGOING_ENTRIES || cache->outgoing_left <= 0))
+        flush_outgoing(cache);
+}
+
+static COLD void give_direct(struct arena *arena, void *block, state_byte *state) {
+    struct entry entry = {block, state};
+    struct entry twice;
+    store_relaxed(state, STATE_USED);
+    arena_lock(arena);
+    size_t doubles = arena_flush_locked(arena, &entry, 1, &twice);
+    arena_unlock(arena);
+    report_twice(doubles, &twice);
+    arenas_keep_contract();
+}
+
+void tcache_give(struct tcache *cache, void *block, state_byte *state) {
+    const struct slab_line *line = slab_line_at((uintptr_t)block);
+    unsigned owner = load_relaxed(&line->arena);
+    unsigned class = load_relaxed(&line->class);
+    if (UNLIKELY(!tcache_is_real(cache))) {
+        give_direct(arenas_at(owner), block, state);
+    } else if (owner != cache->arena) {
+        give_remote(cache, block, state, load_relaxed(&line->size));
+    } else if (!tcache_push(cache, class, block, state)) {
+        struct magazine *magazine = &cache->magazines[class];
+        if (!grow_magazine(cache, class)) {
+            if (entries_of(magazine) == 0) { /* no memory even for its array */
+                give_direct(cache->owner, block, state);
+                return;
+            }
+            flush_magazine(cache, class, (entries_of(magazine) + 1) / 2);
+        }
+        tcache_push(cache, class, block, state);
+    }
+}
+
+void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, bool *untouched) {
+    struct entry entry;
+    for (;;) {
+        arena_lock(arena);
+        size_t got = arena_refill_locked(arena, class, &entry, 1);
+        arena_unlock(arena);
+        if (got > 0)
+            break;
+        if (!arena_grow(arena, class, arenas_zone_size()))
+            return NULL;
+    }
+    *untouched = load_relaxed(entry.state) == STATE_UNTOUCHED;
+    slab_set_size(slab_line_at((uintptr_t)entry.block), entry.state, size);
+    return entry.block;
+}
+
+/* ------------------------------------------------------------------------------------------------ life cycle */
+static void list_add(struct tcache **list, struct tcache *cache) {
+    cache->prev = NULL;
+    cache->next = *list;
+    if (*list != NULL)
+        (*list)->prev = cache;
+    *list = cache;
+}
+
+static void list_remove(struct tcache **list, struct tcache *cache) {
+    if (cache->next != NULL)
+        cache->next->prev = cache->prev;
+    *(cache->prev == NULL ? list : &cache->prev->next) = cache->next;
+}
+
+static size_t entries_max_for(unsigned class) {
+    size_t bound = min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / sizeclasses[class].size);
+    size_t entries = 1;
+    while (2 * entries + 1 < bound)
+        entries = 2 * entries + 1;
+    return entries;
+}
+
+static struct tcache *create(struct arena *arena) {
+    struct tcache *cache = metadata_take(sizeof *cache);
+    if (cache == NULL)
+        return NULL;
+    memset(cache, 0, offsetof(struct tcache, outgoing));
+    store_relaxed(&cache->outgoing.count, 0);
+    cache->arena = arena->index;
+    cache->owner = arena;
+    cache->bytes_left = TCACHE_BYTES_MAX;
+    cache->outgoing_left = OUTGOING_BYTES_MAX;
+    for (unsigned class = 0; class < CLASSES; class++) {
+        struct magazine *magazine = &cache->magazines[class];
+        magazine->limit = (struct entry *)&no_entry;
+        store_relaxed(&magazine->top, magazine->limit);
+        magazine->live_bias = STATE_LIVE + sizeclasses[class].size;
+        magazine->entries_max = (uint32_t)entries_max_for(class);
+    }
+    return cache;
+}
+
+void tcache_attach(void) {
+    struct arena *arena = arenas_join();
+    arena_lock(arena);
+    struct tcache *cache = lists[arena->index].parked;
+    if (cache != NULL) {
+        list_remove(&lists[arena->index].parked, cache);
+        list_add(&lists[arena->index].active, cache);
+    }
+    arena_unlock(arena);
+    if (cache == NULL) {
+        cache = create(arena);
+        if (cache == NULL) {
+            arenas_leave(arena);
+            return;
+        }
+        arena_lock(arena);
+        list_add(&lists[arena->index].active, cache);
+        arena_unlock(arena);
+    }
+    tcache_current = cache;
+}
+
+void tcache_detach(struct tcache *cache) {
+    struct arena *arena = cache->owner;
+    arena_lock(arena);
+    bool first = lists[arena->index].parked == NULL;
+    arena_unlock(arena);
+    flush_outgoing(cache);
+    if (!first)
+        tcache_drain(cache);
+    arena_lock(arena);
+    list_remove(&lists[arena->index].active, cache);
+    list_add(&lists[arena->index].parked, cache);
+    arena_unlock(arena);
+    arenas_leave(arena);
+    tcache_current = (struct tcache *)&tcache_gone;
+}
+
+void tcache_drain(struct tcache *cache) {
+    flush_outgoing(cache);
+    for (unsigned class = 0; class < CLASSES; class++) {
+        struct magazine *magazine = &cache->magazines[class];
+        size_t held = magazine->base == NULL ? 0 : (size_t)(load_relaxed(&magazine->top) - magazine->base);
+        if (held > 0)
+            flush_magazine(cache, class, held);
+    }
+}
+
+/* Takes each out of the list while it drains it, so that no thread adopts it meanwhile. */
+void tcache_drain_parked(void) {
+    for (unsigned i = 0; i < arenas_count(); i++) {
+        struct arena *arena = arenas_at(i);
+        struct tcache *drained = NULL;
+        for (;;) {
+            arena_lock(arena);
+            struct tcache *cache = lists[i].parked;
+            if (cache != NULL)
+                list_remove(&lists[i].parked, cache);
+            arena_unlock(arena);
+            if (cache == NULL)
+                break;
+            tcache_drain(cache);
+            list_add(&drained, cache);
+        }
+        arena_lock(arena);
+        while (drained != NULL) {
+            struct tcache *cache = drained;
+            list_remove(&drained, cache);
+            list_add(&lists[i].parked, cache);
+        }
+        arena_unlock(arena);
+    }
+}
+
+void tcache_adopt_orphans(void) {
+    for (unsigned i = 0; i < arenas_count(); i++) {
+        struct tcache *mine = NULL;
+        struct tcache *last = NULL;
+        for (struct tcache *cache = lists[i].active; cache != NULL; cache = cache->next) {
+            if (cache == tcache_current)
+                mine = cache;
+            last = cache;
+        }
+        if (mine != NULL) {
+            list_remove(&lists[i].active, mine);
+            if (last == mine)
+                last = mine->prev;
+        }
+        if (last != NULL) {
+            last->next = lists[i].parked;
+            if (lists[i].parked != NULL)
+                lists[i].parked->prev = last;
+            lists[i].parked = lists[i].active;
+            lists[i].active = NULL;
+        }
+        if (mine != NULL)
+            list_add(&lists[i].active, mine);
+    }
+}
+
+size_t tcache_bytes_of(struct arena *arena) {
+    size_t bytes = 0;
+    arena_lock(arena);
+    for (int parked = 0; parked < 2; parked++) {
+        struct tcache *cache = parked ? lists[arena->index].parked : lists[arena->index].active;
+        for (; cache != NULL; cache = cache->next) {
+            for (unsigned class = 0; class < CLASSES; class++) {
+                struct magazine *magazine = &cache->magazines[class];
+                if (magazine->base != NULL)
+                    bytes += (size_t)(load_relaxed(&magazine->top) - magazine->base) * sizeclasses[class].size;
+            }
+        }
+    }
+    arena_unlock(arena);
+    return bytes;
+}

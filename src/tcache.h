@@ -1,0 +1,123 @@
+/*
+ * The thread cache: for each class a magazine, a stack of free blocks of the thread's own arena, and an outgoing batch
+ * for blocks of other arenas. Its hit paths are here, inline: no lock, no read-modify-write, no write to the block.
+ *
+ * A thread that vanishes in a fork may stand between any two instructions, and its cache is inherited by the child. So
+ * a push writes state, entry, then top; a pop writes top, then state: whatever prefix of these the child sees, no
+ * block is in the cache twice or both live and in it; one may be lost. Whatever touches more than one entry is done
+ * under the arena's lock, which fork takes.
+ *
+ * A magazine keeps a pointer to its top, not base and index: half the time on random patterns, as the address of the
+ * next store does not wait for a computation. base[0] is a sentinel with a NULL block, so that empty needs no test.
+ */
+#ifndef TCACHE_H
+#define TCACHE_H
+
+#include "arenas.h"
+#include "directory.h"
+
+struct magazine {
+    struct entry *_Atomic top; /* written by the owner only; atomic for the child of fork */
+    struct entry *limit;       /* top == limit: full */
+    struct entry *base;        /* the sentinel */
+    uint32_t live_bias;        /* STATE_LIVE + block size: less the requested size, it is the state */
+    uint32_t entries_max;
+};
+
+struct tcache {
+    uint32_t arena; /* index; ARENA_NONE in a cache that caches nothing */
+    uint32_t unused;
+    struct magazine magazines[CLASSES];
+    /* Colder. */
+    struct arena *owner;
+    size_t bytes_left;          /* by which the magazines may yet grow, together */
+    ptrdiff_t outgoing_left;    /* bytes that the outgoing batch may yet hold */
+    struct tcache *next;        /* in its arena's list of active or of parked caches; under the arena's lock */
+    struct tcache *prev;
+    struct batch outgoing;
+};
+
+/* The calling thread's cache; at first tcache_none, and tcache_gone after the thread's destructor has run. Both are
+ * immutable, and every access to them is a miss. */
+extern __thread struct tcache *tcache_current;
+extern const struct tcache tcache_none;
+extern const struct tcache tcache_gone;
+
+INLINE bool tcache_is_real(const struct tcache *cache) {
+    return cache->arena != ARENA_NONE;
+}
+
+/* ------------------------------------------------------------------------------------------- the hit paths */
+
+/* Makes a popped block live; whether it was never used since the kernel zeroed it. */
+INLINE bool tcache_set_live(const struct magazine *magazine, unsigned class, state_byte *state, size_t size) {
+    bool untouched = load_relaxed(state) == STATE_UNTOUCHED;
+    if (sizeclass_is_tiny(class)) {
+        store_release(state, (uint8_t)(magazine->live_bias - size));
+    } else {
+        store_relaxed(slab_small_slack(state), (uint16_t)(magazine->live_bias - STATE_LIVE - size));
+        store_release(state, STATE_WIDE);
+    }
+    return untouched;
+}
+
+/* A block for `size` bytes of a class that is the tightest for it, or NULL: the magazine is empty. */
+INLINE void *tcache_pop(struct tcache *cache, unsigned class, size_t size, bool *untouched) {
+    struct magazine *magazine = &cache->magazines[class];
+    struct entry *top = load_relaxed(&magazine->top);
+    void *block = top->block;
+    if (UNLIKELY(block == NULL))
+        return NULL;
+    store_relaxed(&magazine->top, top - 1);
+    *untouched = tcache_set_live(magazine, class, top->state, size);
+    return block;
+}
+
+/* Frees a live block of the cache's own arena. false, and nothing done: the magazine is full. */
+INLINE bool tcache_push(struct tcache *cache, unsigned class, void *block, state_byte *state) {
+    struct magazine *magazine = &cache->magazines[class];
+    struct entry *top = load_relaxed(&magazine->top);
+    if (UNLIKELY(top == magazine->limit))
+        return false;
+    store_relaxed(state, STATE_USED);
+    top[1] = (struct entry){block, state};
+    store_release(&magazine->top, top + 1);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------ the slow paths */
+
+/* Fills an empty magazine from the arena; false: there is no memory. */
+bool tcache_refill(struct tcache *cache, unsigned class);
+
+/* Frees a live block whatever its owner and the cache's fill; a cache that is not real gives it to its owner at
+ * once. */
+void tcache_give(struct tcache *cache, void *block, state_byte *state);
+
+/* A live block of `class` straight from an arena: for threads without a cache, and for the last resort. */
+void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, bool *untouched);
+
+/* ----------------------------------------------------------------------------------------------- life cycle */
+
+/* Makes a cache the calling thread's current one: one that another thread parked, or a new one. Without memory the
+ * thread stays without. */
+void tcache_attach(void);
+
+/* The calling thread ends: its cache waits in the arena for the next, warm if it is the only one there. */
+void tcache_detach(struct tcache *cache);
+
+/* Everything in the cache goes back to the arenas. */
+void tcache_drain(struct tcache *cache);
+void tcache_drain_parked(void);
+
+/* In the child of fork, before the locks are reset: the vanished threads' caches are parked. */
+void tcache_adopt_orphans(void);
+
+/* Bytes in blocks that caches hold, by counting; exact only when no thread runs. */
+size_t tcache_bytes_of(struct arena *arena);
+
+_Static_assert(sizeof(struct magazine) == 32, "indexed by a shift");
+/* A TINY request's slack fits the state byte: the widest step is that of the last doubling. */
+_Static_assert(TINY_MAX / 16 + 16 <= STATE_SLACK_MAX, "tcache_set_live");
+
+#endif

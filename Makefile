@@ -20,7 +20,7 @@ INC      := -Iinclude -Isrc -Iarena
 # The allocator may not turn its own malloc + memset into calloc, nor assume what malloc returns.
 LIBFLAGS := $(STD) $(INC) $(WARN) -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-builtin-malloc \
             -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fno-plt -pthread -MMD -MP
-SOFLAGS  := -shared -Wl,-z,nodelete -Wl,-z,relro -Wl,-z,now -Wl,-z,defs -Wl,-soname,libcadastre.so -pthread
+SOFLAGS  := -shared -Wl,-z,nodelete -Wl,-z,noseparate-code -Wl,-z,relro -Wl,-z,now -Wl,-z,defs -Wl,-soname,libcadastre.so -pthread
 
 release_FLAGS := -O2 -g -fomit-frame-pointer -fno-semantic-interposition -DNDEBUG
 debug_FLAGS   := -O1 -g -fno-omit-frame-pointer -DCADASTRE_DEBUG
@@ -55,10 +55,9 @@ $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 release: all
 debug: build/debug/libcadastre.so
 
-build/libcadastre.so: build/release/libcadastre.so
-	cp $< $@
-build/libcadastre.a: build/release/libcadastre.a
-	cp $< $@
+# Never rewritten in place: a running program may have it mapped.
+build/libcadastre.%: build/release/libcadastre.%
+	cp --remove-destination $< $@
 
 # -------------------------------------------------------------------------------------------- the tests
 # tests/unit/*.c sees the library's own headers and links its objects (asan variant); every other group is a user of

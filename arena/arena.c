@@ -43,16 +43,16 @@ static void place_slab(struct arena *arena, struct slab *slab) {
     if (bucket == slab->bucket)
         return;
     if (slab->bucket != BUCKET_NONE)
-        slab_list_remove(&arena->partial[slab->class][slab->bucket], slab);
+        slab_list_remove(&arena->partial->buckets[slab->class][slab->bucket], slab);
     if (bucket != BUCKET_NONE)
-        slab_list_prepend(&arena->partial[slab->class][bucket], slab);
+        slab_list_prepend(&arena->partial->buckets[slab->class][bucket], slab);
     slab->bucket = bucket;
 }
 
 static struct slab *fullest_slab(struct arena *arena, unsigned class) {
     for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
-        if (arena->partial[class][bucket].first != NULL)
-            return arena->partial[class][bucket].first;
+        if (arena->partial->buckets[class][bucket].first != NULL)
+            return arena->partial->buckets[class][bucket].first;
     return NULL;
 }
 
@@ -104,7 +104,7 @@ static void settle_slab(struct arena *arena, struct slab *slab) {
     place_slab(arena, slab);
     if (slab->free < slab->blocks)
         return;
-    slab_list_remove(&arena->partial[slab->class][slab->bucket], slab);
+    slab_list_remove(&arena->partial->buckets[slab->class][slab->bucket], slab);
     zone_uncarve(zone_of(slab), slab);
     add_dirty(arena, slab);
     publish_oldest(arena);
@@ -306,7 +306,7 @@ void arena_total(struct arena *arena, struct arena_totals *totals) {
     }
     for (unsigned class = 0; class < CLASSES; class++)
         for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
-            for (const struct slab *slab = arena->partial[class][bucket].first; slab != NULL; slab = slab->next)
+            for (const struct slab *slab = arena->partial->buckets[class][bucket].first; slab != NULL; slab = slab->next)
                 totals->free_bytes += (size_t)slab->free * sizeclasses[class].size;
     arena_unlock(arena);
 }
@@ -341,7 +341,7 @@ bool arena_is_valid(struct arena *arena) {
             dirty--;
     for (unsigned class = 0; class < CLASSES; class++)
         for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
-            for (const struct slab *slab = arena->partial[class][bucket].first; slab != NULL; slab = slab->next)
+            for (const struct slab *slab = arena->partial->buckets[class][bucket].first; slab != NULL; slab = slab->next)
                 partial--;
     arena_unlock(arena);
     return valid && dirty == 0 && partial == 0;

@@ -15,15 +15,20 @@
 #define BUCKETS     4
 #define BUCKET_NONE 0xff
 
+struct partial {
+    struct slab_list buckets[CLASSES][BUCKETS];
+};
+
+/* Small, so that looking at all of them touches few pages: the lists of partial slabs are apart. */
 struct arena {
     ALIGNED(64) struct lock lock;
-    uint16_t index;                   /* constant */
-    _Atomic uint64_t oldest;          /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
-    atomic_uint threads;              /* that are assigned to it */
-    unsigned purges;                  /* under way; this and the rest under lock */
+    uint16_t index;            /* constant */
+    atomic_uint threads;       /* that are assigned to it */
+    _Atomic uint64_t oldest;   /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
+    struct partial *partial;   /* constant; its contents and the rest under lock */
     struct zone *zones[CATEGORIES];
     struct slab_list dirty[CATEGORIES]; /* oldest first */
-    struct slab_list partial[CLASSES][BUCKETS];
+    unsigned purges;                    /* under way */
 };
 
 void arena_lock(struct arena *arena);

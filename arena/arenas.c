@@ -6,6 +6,7 @@
 #define LARGE_RUN 32
 
 static struct arena arenas[ARENAS_MAX];
+static struct partial partials[ARENAS_MAX];
 static unsigned arena_count = 1; /* constant after boot, as the next */
 static size_t zone_size_wanted = ZONE_SPAN;
 static atomic_uint thread_numbers;
@@ -24,6 +25,7 @@ void arenas_boot(unsigned count) {
     arena_count = count;
     for (unsigned i = 0; i < count; i++) {
         arenas[i].index = (uint16_t)i;
+        arenas[i].partial = &partials[i];
         arenas[i].lock.rank = LOCK_ARENA + i;
         store_relaxed(&arenas[i].oldest, UINT64_MAX);
     }

@@ -25,6 +25,8 @@ struct batch {
     struct entry entries[OUTGOING_ENTRIES];
 };
 
+_Static_assert(sizeof(struct batch) <= 4096, "one page of metadata");
+
 /* Empties the batch, owner by owner, each group under its owner's lock. As arena_flush_locked for the result. */
 size_t arenas_flush(struct batch *batch, struct entry *twice);
 

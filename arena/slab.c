@@ -54,10 +54,10 @@ void slab_carve(struct slab *slab, unsigned class, uint16_t arena, void *cells, 
         memset(slab->taken, 0, words * sizeof *slab->taken);
     if (c->blocks % 64 != 0) /* bits of no block: taken for ever */
         slab->taken[words - 1] = ~UINT64_C(0) << (c->blocks % 64);
+    if (!cells_zero) /* the padding as well: slab_state_at */
+        memset(cells, STATE_UNTOUCHED, slab_slack_offset(c->blocks));
     if (!blocks_zero)
         memset(cells, STATE_USED, c->blocks);
-    else if (!cells_zero)
-        memset(cells, STATE_UNTOUCHED, c->blocks);
     slab->blocks = slab->free = (uint16_t)c->blocks;
     slab->class = (uint8_t)class;
     slab->hint = 0;

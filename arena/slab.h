@@ -29,9 +29,8 @@ typedef _Atomic uint8_t state_byte;
 typedef _Atomic uint16_t slack_word;
 
 /*
- * What free must know of a slab, 16 bytes, read without a lock; all zero while the unit is not carved: then every
- * address has index 0 and finds the zone's first byte for its state, which is 0 for ever, so that nothing is live.
- * Written under the arena's lock.
+ * What free must know of a slab, 16 bytes, read without a lock; all zero while the unit is not carved. Written under
+ * the arena's lock.
  */
 struct slab_line {
     _Atomic uint32_t reciprocal;
@@ -77,20 +76,25 @@ INLINE struct slab_line *slab_line_at(uintptr_t address) {
     return &lines[address >> UNIT_SHIFT & (ZONE_UNITS - 1)];
 }
 
-INLINE uint32_t slab_index_at(const struct slab_line *line, uintptr_t address) {
-    return (uint32_t)((address & (UNIT_SIZE - 1)) * load_relaxed(&line->reciprocal) >> 32);
+INLINE size_t slab_index_at(const struct slab_line *line, uintptr_t address) {
+    return (address & (UNIT_SIZE - 1)) * load_relaxed(&line->reciprocal) >> 32;
 }
 
 INLINE state_byte *slab_states(const struct slab_line *line) {
     return (state_byte *)(zone_base((uintptr_t)line) + load_relaxed(&line->states));
 }
 
-/* The state of the block that starts at `address`; NULL when none can start there. */
+/*
+ * The state of the block that starts at `address`; NULL when none can start there. The low half of the product tells
+ * whether the division is exact (Lemire, Kaser, Kurz 2019, "Faster remainder by direct computation"); in a unit that
+ * is not carved it never is, as the reciprocal is 0. In the rest behind the last block the state is padding: 0.
+ */
 INLINE state_byte *slab_state_at(const struct slab_line *line, uintptr_t address) {
-    uint32_t index = slab_index_at(line, address);
-    if (UNLIKELY(index * load_relaxed(&line->size) != (address & (UNIT_SIZE - 1))))
+    uint64_t reciprocal = load_relaxed(&line->reciprocal);
+    uint64_t product = (address & (UNIT_SIZE - 1)) * reciprocal;
+    if (UNLIKELY((uint32_t)product >= reciprocal))
         return NULL;
-    return slab_states(line) + index;
+    return (state_byte *)(zone_base(address) + load_relaxed(&line->states) + (product >> 32));
 }
 
 /* ------------------------------------------------------------------------------------ sizes and states */

@@ -24,9 +24,8 @@ enum category { TINY, SMALL, CATEGORIES };
 typedef uint64_t unit_set[UNIT_WORDS];
 
 struct zone {
-    state_byte never_live; /* 0 for ever: the state of every address in a unit that is not carved */
-    uint8_t category;      /* changes while the zone is empty */
-    uint16_t arena;        /* constant, as the next three */
+    uint8_t category;    /* changes while the zone is empty */
+    uint16_t arena;      /* constant, as the next three */
     uint16_t first_unit;
     uint16_t last_unit; /* the guard */
     uint16_t cells;
@@ -46,7 +45,6 @@ struct zone {
 
 _Static_assert(offsetof(struct zone, lines) == LINES_OFFSET, "slab_line_at finds the lines");
 _Static_assert(sizeof(struct zone) <= CELLS_OFFSET, "the cells begin after the zone's own fields");
-_Static_assert(offsetof(struct zone, never_live) == 0, "the states of an uncarved unit are at offset 0");
 
 INLINE struct zone *zone_of(const void *inside) {
     return (struct zone *)zone_base((uintptr_t)inside);

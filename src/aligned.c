@@ -11,12 +11,12 @@
 /* `alignment` is a power of two. Blocks of a class that is a multiple of it are aligned, as slabs start on a unit's
  * boundary. */
 static void *take_aligned(size_t alignment, size_t size) {
-    bool untouched;
+    bool zeroed;
     if (alignment <= BLOCK_ALIGN)
         return cadastre_malloc(size);
     if (size <= SMALL_MAX && alignment < UNIT_SIZE)
-        return request_block(sizeclass_of_aligned(size, alignment), size, &untouched);
-    return request_large(size, alignment, &untouched);
+        return request_block(sizeclass_of_aligned(size, alignment), size, &zeroed);
+    return request_large(size, alignment, &zeroed);
 }
 
 PUBLIC void *cadastre_aligned_alloc(size_t alignment, size_t size) {

@@ -54,7 +54,7 @@
 #define MAGAZINE_ENTRIES_MAX  1024
 #define MAGAZINE_BYTES_MAX    (256 * KIB) /* of the blocks that one magazine may hold */
 #define TCACHE_BYTES_MAX      (2 * MIB)   /* of the blocks that one thread's magazines may hold */
-#define OUTGOING_ENTRIES      256
+#define OUTGOING_ENTRIES      255
 #define OUTGOING_BYTES_MAX    (256 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */

@@ -13,46 +13,44 @@
 
 /* --------------------------------------------------------------------------------------------------- taking */
 static NOINLINE void *malloc_slow(size_t size) {
-    bool untouched;
-    if (size > SMALL_MAX)
-        return request_large(size, 1, &untouched);
-    return request_block(sizeclass_of(size), size, &untouched);
+    bool zeroed;
+    return size > SMALL_MAX ? request_large(size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
 }
 
 static NOINLINE void *calloc_slow(size_t size) {
-    bool untouched;
-    void *block = size > SMALL_MAX ? request_large(size, 1, &untouched)
-                                   : request_block(sizeclass_of(size), size, &untouched);
-    if (block != NULL && !untouched)
+    bool zeroed;
+    void *block =
+        size > SMALL_MAX ? request_large(size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
+    if (block != NULL && !zeroed)
         memset(block, 0, size);
     return block;
 }
 
-INLINE void *hit(size_t size, bool *untouched) {
+/* *state as tcache_pop; NULL: not wanted. */
+INLINE void *hit(size_t size, uint8_t *state) {
     if (LIKELY(size <= TINY_MAX))
-        return tcache_pop(tcache_current, sizeclass_of_tiny[(size + 15) / 16], size, untouched);
+        return tcache_pop(tcache_current, TINY, sizeclass_of_tiny[(size + 15) / 16], size, state);
     if (LIKELY(size <= SMALL_MAX))
-        return tcache_pop(tcache_current, sizeclass_of_small[(size - 1) / 128], size, untouched);
+        return tcache_pop(tcache_current, SMALL, sizeclass_of_small[(size - 1) / 128], size, state);
     return NULL;
 }
 
 PUBLIC void *cadastre_malloc(size_t size) {
-    bool untouched;
-    void *block = hit(size, &untouched);
+    void *block = hit(size, NULL);
     if (UNLIKELY(block == NULL))
         return malloc_slow(size);
     return block;
 }
 
 PUBLIC void *cadastre_calloc(size_t count, size_t size) {
-    bool untouched;
+    uint8_t state;
     size_t bytes;
     if (UNLIKELY(__builtin_mul_overflow(count, size, &bytes)))
         bytes = SIZE_MAX; /* is refused */
-    void *block = hit(bytes, &untouched);
+    void *block = hit(bytes, &state);
     if (UNLIKELY(block == NULL))
         return calloc_slow(bytes);
-    return untouched ? block : memset(block, 0, bytes);
+    return state == STATE_UNTOUCHED ? block : memset(block, 0, bytes);
 }
 
 /* --------------------------------------------------------------------------------------------------- freeing */
@@ -80,8 +78,12 @@ PUBLIC void cadastre_free(void *block) {
     }
     const struct slab_line *line = slab_line_at(address);
     state_byte *state = slab_state_at(line, address);
+    if (UNLIKELY(state == NULL || load_relaxed(state) < STATE_LIVE)) {
+        free_slow(block);
+        return;
+    }
     struct tcache *cache = tcache_current;
-    if (UNLIKELY(state == NULL || load_relaxed(state) < STATE_LIVE || load_relaxed(&line->arena) != cache->arena ||
+    if (UNLIKELY(load_relaxed(&line->arena) != cache->arena ||
                  !tcache_push(cache, load_relaxed(&line->class), block, state)))
         free_slow(block);
 }

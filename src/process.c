@@ -66,7 +66,7 @@ static void thread_exit(void *round) {
 
 /* The cache is put in place before the key, as pthread_setspecific may allocate. */
 static struct tcache *enter_thread(void) {
-    if (tcache_current == &tcache_none)
+    if (!tcache_is_real(tcache_current))
         tcache_attach();
     if (tcache_is_real(tcache_current) && has_thread_key)
         pthread_setspecific(thread_key, (void *)1);

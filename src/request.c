@@ -4,35 +4,43 @@
 #include <errno.h>
 
 /* The last resort when the thread's arena can have no more memory: what others have free. */
-static void *take_anywhere(unsigned class, size_t size, bool *untouched) {
+static void *take_anywhere(unsigned class, size_t size, uint8_t *state) {
     void *block = NULL;
     for (unsigned i = 0; block == NULL && i < arenas_count(); i++)
-        block = tcache_take_direct(arenas_at(i), class, size, untouched);
+        block = tcache_take_direct(arenas_at(i), class, size, state);
     return block;
 }
 
-static void *take_block(struct tcache *cache, unsigned class, size_t size, bool *untouched) {
+static void *pop(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
+    return sizeclass_is_tiny(class) ? tcache_pop(cache, TINY, class, size, state)
+                                    : tcache_pop(cache, SMALL, class, size, state);
+}
+
+static void *take_block(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
     if (!tcache_is_real(cache))
-        return tcache_take_direct(arenas_at(0), class, size, untouched);
+        return tcache_take_direct(arenas_at(0), class, size, state);
     if (sizeclasses[class].size - size > STATE_SLACK_MAX && sizeclass_is_tiny(class)) /* for alignment's sake */
-        return tcache_take_direct(cache->owner, class, size, untouched);
-    void *block = tcache_pop(cache, class, size, untouched);
+        return tcache_take_direct(cache->owner, class, size, state);
+    void *block = pop(cache, class, size, state);
     if (block == NULL && tcache_refill(cache, class))
-        block = tcache_pop(cache, class, size, untouched);
+        block = pop(cache, class, size, state);
     return block;
 }
 
-void *request_block(unsigned class, size_t size, bool *untouched) {
+void *request_block(unsigned class, size_t size, bool *zeroed) {
+    uint8_t before = STATE_USED;
+    uint8_t *state = &before;
     struct tcache *cache = process_enter();
-    void *block = take_block(cache, class, size, untouched);
+    void *block = take_block(cache, class, size, state);
     if (UNLIKELY(block == NULL)) {
         process_reclaim();
-        block = take_block(cache, class, size, untouched);
+        block = take_block(cache, class, size, state);
         if (block == NULL)
-            block = take_anywhere(class, size, untouched);
+            block = take_anywhere(class, size, state);
     }
     if (UNLIKELY(block == NULL))
         errno = ENOMEM;
+    *zeroed = before == STATE_UNTOUCHED;
     return block;
 }
 

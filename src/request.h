@@ -7,8 +7,8 @@
 #include "base.h"
 
 /* A live block of `class` for `size` bytes. When the kernel refuses: smaller zones, then all that is cached and
- * retained goes back, then other arenas; then NULL and ENOMEM. *untouched: whether its bytes are known to be zero. */
-void *request_block(unsigned class, size_t size, bool *untouched);
+ * retained goes back, then other arenas; then NULL and ENOMEM. *zeroed: whether its bytes are known to be zero. */
+void *request_block(unsigned class, size_t size, bool *zeroed);
 
 /* The same for a LARGE block; sizes that cannot be are refused with ENOMEM. */
 void *request_large(size_t size, size_t alignment, bool *zeroed);

@@ -17,10 +17,10 @@ static const struct entry no_entry;
     {NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8,                                        \
      NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8}
 
-const struct tcache tcache_none = {.arena = ARENA_NONE, .magazines = NO_MAGAZINES};
-const struct tcache tcache_gone = {.arena = ARENA_NONE, .magazines = NO_MAGAZINES};
+static const struct tcache no_cache = {.arena = ARENA_NONE, .magazines = NO_MAGAZINES};
 
-__thread struct tcache *tcache_current = (struct tcache *)&tcache_none;
+__thread struct tcache *tcache_current = (struct tcache *)&no_cache;
+static __thread bool is_detached; /* the thread's destructor has run */
 
 /* -------------------------------------------------------------------------------------------------- reports */
 static void report_twice(size_t count, const struct entry *entry) {
@@ -112,21 +112,10 @@ static void flush_magazine(struct tcache *cache, unsigned class, size_t count) {
 /* ---------------------------------------------------------------------------------------------- giving back */
 static void flush_outgoing(struct tcache *cache) {
     struct entry twice;
-    size_t doubles = arenas_flush(&cache->outgoing, &twice);
+    size_t doubles = arenas_flush(cache->outgoing, &twice);
     cache->outgoing_left = OUTGOING_BYTES_MAX;
     report_twice(doubles, &twice);
     arenas_keep_contract();
-}
-
-static void give_remote(struct tcache *cache, void *block, state_byte *state, size_t size) {
-    struct batch *batch = &cache->outgoing;
-    size_t count = load_relaxed(&batch->count);
-    store_relaxed(state, STATE_USED);
-    batch->entries[count] = (struct entry){block, state};
-    store_release(&batch->count, count + 1);
-    cache->outgoing_left -= (ptrdiff_t)size;
-    if (UNLIKELY(count + 1 == OUTGOING_ENTRIES || cache->outgoing_left <= 0))
-        flush_outgoing(cache);
 }
 
 static COLD void give_direct(struct arena *arena, void *block, state_byte *state) {
@@ -140,13 +129,34 @@ static COLD void give_direct(struct arena *arena, void *block, state_byte *state
     arenas_keep_contract();
 }
 
+static bool make_outgoing(struct tcache *cache) {
+    struct batch *batch = metadata_take(sizeof *batch);
+    if (batch == NULL)
+        return false;
+    store_relaxed(&batch->count, 0);
+    cache->outgoing = batch;
+    return true;
+}
+
+static void give_remote(struct tcache *cache, void *block, state_byte *state, size_t size) {
+    struct batch *batch = cache->outgoing;
+    size_t count = load_relaxed(&batch->count);
+    store_relaxed(state, STATE_USED);
+    batch->entries[count] = (struct entry){block, state};
+    store_release(&batch->count, count + 1);
+    cache->outgoing_left -= (ptrdiff_t)size;
+    if (UNLIKELY(count + 1 == OUTGOING_ENTRIES || cache->outgoing_left <= 0))
+        flush_outgoing(cache);
+}
+
 void tcache_give(struct tcache *cache, void *block, state_byte *state) {
     const struct slab_line *line = slab_line_at((uintptr_t)block);
     unsigned owner = load_relaxed(&line->arena);
     unsigned class = load_relaxed(&line->class);
-    if (UNLIKELY(!tcache_is_real(cache))) {
+    bool remote = owner != cache->arena;
+    if (UNLIKELY(!tcache_is_real(cache) || (remote && cache->outgoing == NULL && !make_outgoing(cache)))) {
         give_direct(arenas_at(owner), block, state);
-    } else if (owner != cache->arena) {
+    } else if (remote) {
         give_remote(cache, block, state, load_relaxed(&line->size));
     } else if (!tcache_push(cache, class, block, state)) {
         struct magazine *magazine = &cache->magazines[class];
@@ -161,7 +171,7 @@ void tcache_give(struct tcache *cache, void *block, state_byte *state) {
     }
 }
 
-void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, bool *untouched) {
+void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, uint8_t *state) {
     struct entry entry;
     for (;;) {
         arena_lock(arena);
@@ -172,7 +182,7 @@ void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, bool 
         if (!arena_grow(arena, class, arenas_zone_size()))
             return NULL;
     }
-    *untouched = load_relaxed(entry.state) == STATE_UNTOUCHED;
+    *state = load_relaxed(entry.state);
     slab_set_size(slab_line_at((uintptr_t)entry.block), entry.state, size);
     return entry.block;
 }
@@ -204,8 +214,7 @@ static struct tcache *create(struct arena *arena) {
     struct tcache *cache = metadata_take(sizeof *cache);
     if (cache == NULL)
         return NULL;
-    memset(cache, 0, offsetof(struct tcache, outgoing));
-    store_relaxed(&cache->outgoing.count, 0);
+    memset(cache, 0, sizeof *cache);
     cache->arena = arena->index;
     cache->owner = arena;
     cache->bytes_left = TCACHE_BYTES_MAX;
@@ -221,6 +230,8 @@ static struct tcache *create(struct arena *arena) {
 }
 
 void tcache_attach(void) {
+    if (is_detached)
+        return;
     struct arena *arena = arenas_join();
     arena_lock(arena);
     struct tcache *cache = lists[arena->index].parked;
@@ -247,7 +258,8 @@ void tcache_detach(struct tcache *cache) {
     arena_lock(arena);
     bool first = lists[arena->index].parked == NULL;
     arena_unlock(arena);
-    flush_outgoing(cache);
+    if (cache->outgoing != NULL)
+        flush_outgoing(cache);
     if (!first)
         tcache_drain(cache);
     arena_lock(arena);
@@ -255,11 +267,13 @@ void tcache_detach(struct tcache *cache) {
     list_add(&lists[arena->index].parked, cache);
     arena_unlock(arena);
     arenas_leave(arena);
-    tcache_current = (struct tcache *)&tcache_gone;
+    tcache_current = (struct tcache *)&no_cache;
+    is_detached = true;
 }
 
 void tcache_drain(struct tcache *cache) {
-    flush_outgoing(cache);
+    if (cache->outgoing != NULL)
+        flush_outgoing(cache);
     for (unsigned class = 0; class < CLASSES; class++) {
         struct magazine *magazine = &cache->magazines[class];
         size_t held = magazine->base == NULL ? 0 : (size_t)(load_relaxed(&magazine->top) - magazine->base);

@@ -34,14 +34,12 @@ struct tcache {
     ptrdiff_t outgoing_left;    /* bytes that the outgoing batch may yet hold */
     struct tcache *next;        /* in its arena's list of active or of parked caches; under the arena's lock */
     struct tcache *prev;
-    struct batch outgoing;
+    struct batch *outgoing; /* NULL until the first block of another arena's */
 };
 
-/* The calling thread's cache; at first tcache_none, and tcache_gone after the thread's destructor has run. Both are
- * immutable, and every access to them is a miss. */
+/* The calling thread's cache; before its first use, and after its destructor has run, one that is immutable and
+ * every access to which is a miss. */
 extern __thread struct tcache *tcache_current;
-extern const struct tcache tcache_none;
-extern const struct tcache tcache_gone;
 
 INLINE bool tcache_is_real(const struct tcache *cache) {
     return cache->arena != ARENA_NONE;
@@ -49,32 +47,30 @@ INLINE bool tcache_is_real(const struct tcache *cache) {
 
 /* ------------------------------------------------------------------------------------------- the hit paths */
 
-/* Makes a popped block live; whether it was never used since the kernel zeroed it. */
-INLINE bool tcache_set_live(const struct magazine *magazine, unsigned class, state_byte *state, size_t size) {
-    bool untouched = load_relaxed(state) == STATE_UNTOUCHED;
-    if (sizeclass_is_tiny(class)) {
-        store_release(state, (uint8_t)(magazine->live_bias - size));
-    } else {
-        store_relaxed(slab_small_slack(state), (uint16_t)(magazine->live_bias - STATE_LIVE - size));
-        store_release(state, STATE_WIDE);
-    }
-    return untouched;
-}
-
-/* A block for `size` bytes of a class that is the tightest for it, or NULL: the magazine is empty. */
-INLINE void *tcache_pop(struct tcache *cache, unsigned class, size_t size, bool *untouched) {
+/*
+ * A live block for `size` bytes of `class`, the tightest for it, or NULL: the magazine is empty. `category` is the
+ * class's and a constant at each call; *state is the state that it had, which says whether its bytes are zero.
+ */
+INLINE void *tcache_pop(struct tcache *cache, enum category category, size_t class, size_t size, uint8_t *state) {
     struct magazine *magazine = &cache->magazines[class];
     struct entry *top = load_relaxed(&magazine->top);
     void *block = top->block;
     if (UNLIKELY(block == NULL))
         return NULL;
     store_relaxed(&magazine->top, top - 1);
-    *untouched = tcache_set_live(magazine, class, top->state, size);
+    if (state != NULL)
+        *state = load_relaxed(top->state);
+    if (category == TINY) {
+        store_release(top->state, (uint8_t)(magazine->live_bias - size));
+    } else {
+        store_relaxed(slab_small_slack(top->state), (uint16_t)(magazine->live_bias - STATE_LIVE - size));
+        store_release(top->state, STATE_WIDE);
+    }
     return block;
 }
 
 /* Frees a live block of the cache's own arena. false, and nothing done: the magazine is full. */
-INLINE bool tcache_push(struct tcache *cache, unsigned class, void *block, state_byte *state) {
+INLINE bool tcache_push(struct tcache *cache, size_t class, void *block, state_byte *state) {
     struct magazine *magazine = &cache->magazines[class];
     struct entry *top = load_relaxed(&magazine->top);
     if (UNLIKELY(top == magazine->limit))
@@ -94,13 +90,14 @@ bool tcache_refill(struct tcache *cache, unsigned class);
  * once. */
 void tcache_give(struct tcache *cache, void *block, state_byte *state);
 
-/* A live block of `class` straight from an arena: for threads without a cache, and for the last resort. */
-void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, bool *untouched);
+/* A live block of `class` straight from an arena: for threads without a cache, and for the last resort. *state as
+ * tcache_pop. */
+void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, uint8_t *state);
 
 /* ----------------------------------------------------------------------------------------------- life cycle */
 
-/* Makes a cache the calling thread's current one: one that another thread parked, or a new one. Without memory the
- * thread stays without. */
+/* Makes a cache the calling thread's current one: one that another thread parked, or a new one. Without memory, and
+ * after tcache_detach, the thread stays without. */
 void tcache_attach(void);
 
 /* The calling thread ends: its cache waits in the arena for the next, warm if it is the only one there. */

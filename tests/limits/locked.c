@@ -1,0 +1,91 @@
+/*
+ * Where the kernel's help differs: with all memory locked (mlockall) purging does not zero pages, and calloc must know;
+ * and where transparent huge pages are `always` on, zones do not take part.
+ */
+#include "cadastre.h"
+#include "limits/memory.h"
+#include "misuse/child.h"
+
+static void dirty_then_calloc(size_t size) {
+    static unsigned char *blocks[64 << 10];
+    size_t count = mem_bound(48 * MIB) / size;
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < count; i++) {
+            blocks[i] = calloc(1, size);
+            check(blocks[i], "no memory");
+            for (size_t j = 0; j < size; j++)
+                check(blocks[i][j] == 0, "round %d: calloc gave a byte that is not 0", round);
+            memset(blocks[i], 0xff, size);
+        }
+        for (size_t i = 0; i < count; i++)
+            free(blocks[i]);
+    }
+}
+
+static void every_category(void) {
+    dirty_then_calloc(800);
+    dirty_then_calloc(9000);
+    dirty_then_calloc(100000);
+    dirty_then_calloc(5 << 20);
+}
+
+static void locked_from_main_on(void) {
+    free(malloc(100));
+    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0) {
+        diag("mlockall is not allowed here (%s): tried without", strerror(errno));
+        return;
+    }
+    every_category();
+    expect_silence();
+}
+
+static void locked_later(void) {
+    every_category();
+    if (mlockall(MCL_CURRENT) != 0) {
+        diag("mlockall is not allowed here (%s): tried without", strerror(errno));
+        return;
+    }
+    every_category();
+    munlockall();
+    every_category();
+    expect_silence();
+}
+
+/* The flags of the mapping that holds `address`, from smaps; "" if it is in none. */
+static const char *mapping_flags(uintptr_t address) {
+    static char line[512];
+    FILE *smaps = fopen("/proc/self/smaps", "r");
+    unsigned long low, high;
+    int inside = 0;
+    while (fgets(line, sizeof line, smaps)) {
+        if (sscanf(line, "%lx-%lx ", &low, &high) == 2)
+            inside = low <= address && address < high;
+        if (inside && strncmp(line, "VmFlags:", 8) == 0)
+            break;
+        line[0] = '\0';
+    }
+    fclose(smaps);
+    return line;
+}
+
+static void zones_without_huge_pages(void) {
+    char mode[64] = "";
+    int file = open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+    if (file < 0 || read(file, mode, sizeof mode - 1) < 0 || !strstr(mode, "[always]")) {
+        diag("transparent huge pages are not `always` on here: %s", mode[0] ? mode : "none");
+        return;
+    }
+    void *tiny = malloc(100), *small = malloc(5000);
+    check(strstr(mapping_flags((uintptr_t)tiny), " nh"), "a TINY zone takes huge pages");
+    check(strstr(mapping_flags((uintptr_t)small), " nh"), "a SMALL zone takes huge pages");
+    free(tiny);
+    free(small);
+}
+
+static const struct test_case cases[] = {
+    {"calloc gives zeros with all memory locked from the start", locked_from_main_on},
+    {"calloc gives zeros with memory locked later, and unlocked", locked_later},
+    {"zones do not take huge pages", zones_without_huge_pages},
+};
+
+MAIN_OF_CASES(cases)

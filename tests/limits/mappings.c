@@ -1,0 +1,124 @@
+/*
+ * Fragmentation in 4 GiB of address space stays far below vm.max_map_count (65530 by default): under 5,000 mappings.
+ * Blocks are not written to, so that the run takes address space and little memory.
+ */
+#include "cadastre.h"
+#include "limits/memory.h"
+#include "threads/random.h"
+
+#include <malloc.h>
+
+enum { MAPPINGS = 5000, SLOTS = 200000 };
+
+#define SPACE (4 * GIB)
+
+static void *blocks[SLOTS];
+static size_t sizes[SLOTS];
+static size_t used; /* slots in use from the front, freed ones (NULL) among them */
+static size_t most; /* mappings seen at once */
+
+static void look(const char *when) {
+    size_t now = mappings();
+    diag("%s: %zu mappings, %zu MiB resident", when, now, resident() / MIB);
+    most = now > most ? now : most;
+}
+
+static void *request(struct rng *rng, size_t low, size_t high, size_t *size) {
+    *size = rng_between(rng, low, high);
+    return malloc(*size);
+}
+
+/* Fills 4 GiB with blocks of low..high bytes. */
+static int fill(struct rng *rng, size_t low, size_t high) {
+    size_t bytes = 0;
+    for (used = 0; used < SLOTS && bytes < SPACE; used++) {
+        blocks[used] = request(rng, low, high, &sizes[used]);
+        if (!blocks[used]) {
+            diag("refused after %zu MiB", bytes / MIB);
+            return 0;
+        }
+        bytes += sizes[used];
+    }
+    return 1;
+}
+
+static void empty(void) {
+    for (size_t i = 0; i < used; i++) {
+        free(blocks[i]);
+        blocks[i] = NULL;
+    }
+}
+
+static void fragment(const char *name, struct rng *rng, size_t low, size_t high) {
+    most = 0;
+    int had = fill(rng, low, high);
+    diag("%s: %zu blocks of %zu..%zu bytes", name, used, low, high);
+    look("filled");
+    for (size_t i = 0; i < used; i += 2) {
+        free(blocks[i]);
+        blocks[i] = NULL;
+    }
+    look("every other one freed");
+    for (size_t i = 0; i < used; i += 2)
+        had &= (blocks[i] = request(rng, low, high, &sizes[i])) != NULL;
+    look("holes filled with other sizes");
+    for (size_t i = 0; i < used; i++) {
+        if (rng_between(rng, 0, 2)) {
+            free(blocks[i]);
+            blocks[i] = NULL;
+        }
+    }
+    look("two of three freed at random");
+    for (size_t i = 0; i < used; i++)
+        if (!blocks[i])
+            had &= (blocks[i] = request(rng, low, high, &sizes[i])) != NULL;
+    look("filled again");
+    empty();
+    look("all freed");
+    ok(had, "%s: nothing is refused", name);
+    ok(most < MAPPINGS, "%s: at most %zu mappings at once, under %d", name, most, MAPPINGS);
+}
+
+/* A LARGE block that shrinks gives its tail back; so many of them must not leave as many holes. */
+static void shrink_all(struct rng *rng) {
+    most = 0;
+    int had = fill(rng, 200 << 10, 300 << 10);
+    look("filled with 200..300 KiB");
+    for (size_t i = 0; i < used; i++)
+        had &= (blocks[i] = realloc(blocks[i], sizes[i] / 3)) != NULL;
+    look("each shrunk to a third");
+    for (size_t i = 0; i < used; i += 2)
+        had &= (blocks[i] = realloc(blocks[i], sizes[i])) != NULL;
+    look("every other one grown back");
+    empty();
+    ok(had, "shrinking: nothing is refused");
+    ok(most < MAPPINGS, "shrinking: at most %zu mappings at once, under %d", most, MAPPINGS);
+}
+
+static void align_all(struct rng *rng) {
+    most = 0;
+    int had = 1;
+    for (used = 0; used < 3000; used++)
+        had &= (blocks[used] = memalign(MIB, rng_between(rng, 100 << 10, 900 << 10))) != NULL;
+    look("3000 blocks at multiples of 1 MiB");
+    for (size_t i = 0; i < used; i += 2) {
+        free(blocks[i]);
+        blocks[i] = NULL;
+    }
+    look("every other one freed");
+    empty();
+    ok(had, "aligned: nothing is refused");
+    ok(most < MAPPINGS, "aligned: at most %zu mappings at once, under %d", most, MAPPINGS);
+}
+
+int main(void) {
+    struct rng rng = rng_stream(random_seed(), 0);
+    diag("%zu MiB of address space, not written to", SPACE / MIB);
+    look("at start");
+    fragment("SMALL", &rng, 1025, 64 << 10);
+    fragment("LARGE", &rng, 65 << 10, 300 << 10);
+    fragment("both", &rng, 20 << 10, 150 << 10);
+    shrink_all(&rng);
+    align_all(&rng);
+    return tap_done();
+}

@@ -1,0 +1,186 @@
+/*
+ * The retention contract, seen from outside: when a heap is freed, the memory goes back to the kernel but for
+ * max(16 MiB, live / 8), and an allowance for what the contract leaves out: thread caches, at most 4 MiB for each
+ * thread, and the allocator's own metadata, at most 1/24 of the heap at its largest. Each case is a process of its own.
+ */
+#include "cadastre.h"
+#include "limits/memory.h"
+#include "misuse/child.h"
+#include "threads/random.h"
+
+#include <pthread.h>
+
+#define HEAP (192 * MIB)
+
+enum { MOST = 4 << 20, THREADS = 4 };
+
+static void *table[MOST];
+
+/* Fills `bytes` with blocks of low..high bytes, all written to, from table[first] on; returns the number of them. */
+static size_t fill(size_t first, size_t bytes, size_t low, size_t high, uint64_t stream) {
+    struct rng rng = rng_stream(11, stream);
+    size_t i = first;
+    for (size_t sum = 0; sum < bytes && i < MOST; i++) {
+        size_t size = rng_between(&rng, low, high);
+        table[i] = malloc(size);
+        check(table[i], "no memory");
+        memset(table[i], 1, size);
+        sum += size;
+    }
+    return i - first;
+}
+
+static void release(size_t first, size_t count) {
+    for (size_t i = first; i < first + count; i++)
+        free(table[i]);
+}
+
+/* What may stay resident above `before`, once all but `live` bytes of a heap of `heap` bytes are freed. */
+static void falls(size_t before, size_t heap, size_t live, size_t threads) {
+    size_t retained = live / 8 > 16 * MIB ? live / 8 : 16 * MIB;
+    size_t allowance = threads * 4 * MIB + heap / 24, after = resident();
+    size_t may_stay = before + retained + allowance;
+    diag("%zu MiB freed of %zu: resident %zu MiB; at most %zu may be (%zu before, %zu retained, %zu allowance)",
+         (heap - live) / MIB, heap / MIB, after / MIB, may_stay / MIB, before / MIB, retained / MIB, allowance / MIB);
+    check(after <= may_stay, "%zu MiB more than that", (after - may_stay) / MIB);
+}
+
+/* table's pages are the test's own: they count before and after alike. */
+static void touch_table(void) {
+    memset(table, 0, sizeof table);
+}
+
+static void one_thread(size_t low, size_t high) {
+    size_t heap = mem_bound(HEAP);
+    touch_table();
+    size_t before = resident();
+    for (uint64_t round = 0; round < 2; round++) {
+        size_t count = fill(0, heap, low, high, round);
+        check(resident() > before + heap / 2, "the heap was not resident");
+        release(0, count);
+        falls(before, heap, 0, 1);
+    }
+}
+
+static void tiny(void) {
+    one_thread(64, 1024);
+}
+
+static void tiniest(void) {
+    one_thread(60, 64);
+}
+
+static void small(void) {
+    one_thread(1025, 65536);
+}
+
+static void large(void) {
+    one_thread(65537, 300000);
+}
+
+static void huge(void) {
+    one_thread(10 << 20, 30 << 20);
+}
+
+static void all_sizes(void) {
+    one_thread(64, 150000);
+}
+
+/* Half of the heap stays live, in slabs of its own: live / 8 may be retained. */
+static void half_stays(void) {
+    size_t heap = mem_bound(2 * HEAP);
+    touch_table();
+    size_t kept = fill(0, heap / 2, 100, 3000, 1), before = resident();
+    size_t count = fill(kept, heap / 2, 100, 3000, 2);
+    release(kept, count);
+    falls(before, heap, heap / 2, 1);
+    release(0, kept);
+}
+
+/* ------------------------------------------------------------------------------------------- on threads */
+static size_t share;
+static size_t counts[THREADS];
+static pthread_barrier_t all;
+
+static void *fill_share(void *number) {
+    size_t t = (size_t)(uintptr_t)number;
+    counts[t] = fill(t * (MOST / THREADS), share, 100, 20000, t);
+    return NULL;
+}
+
+static void *release_share(void *number) {
+    size_t t = (size_t)(uintptr_t)number;
+    release(t * (MOST / THREADS), counts[t]);
+    return NULL;
+}
+
+static void *fill_and_release_neighbours(void *number) {
+    size_t t = (size_t)(uintptr_t)number;
+    fill_share(number);
+    pthread_barrier_wait(&all);
+    release_share((void *)((t + 1) % THREADS));
+    pthread_barrier_wait(&all); /* all caches are there when the main thread looks */
+    pthread_barrier_wait(&all);
+    return NULL;
+}
+
+static void on_threads(void *(*run)(void *)) {
+    pthread_t threads[THREADS];
+    for (size_t t = 0; t < THREADS; t++)
+        check(pthread_create(&threads[t], NULL, run, (void *)t) == 0, "no thread");
+    for (size_t t = 0; t < THREADS; t++)
+        pthread_join(threads[t], NULL);
+}
+
+static void by_another_thread(void) {
+    size_t heap = mem_bound(HEAP);
+    share = heap / THREADS;
+    touch_table();
+    size_t before = resident();
+    on_threads(fill_share);
+    for (size_t t = 0; t < THREADS; t++)
+        release_share((void *)t);
+    falls(before, heap, 0, THREADS + 1);
+}
+
+static void by_new_threads(void) {
+    size_t heap = mem_bound(HEAP);
+    share = heap / THREADS;
+    touch_table();
+    size_t before = resident();
+    on_threads(fill_share);
+    on_threads(release_share);
+    falls(before, heap, 0, 2 * THREADS + 1);
+}
+
+static void by_each_other(void) {
+    size_t heap = mem_bound(HEAP);
+    pthread_t threads[THREADS];
+    share = heap / THREADS;
+    touch_table();
+    pthread_barrier_init(&all, NULL, THREADS + 1);
+    size_t before = resident();
+    for (size_t t = 0; t < THREADS; t++)
+        check(pthread_create(&threads[t], NULL, fill_and_release_neighbours, (void *)t) == 0, "no thread");
+    pthread_barrier_wait(&all);
+    pthread_barrier_wait(&all);
+    falls(before, heap, 0, THREADS + 1);
+    pthread_barrier_wait(&all);
+    for (size_t t = 0; t < THREADS; t++)
+        pthread_join(threads[t], NULL);
+}
+
+static const struct test_case cases[] = {
+    {"a heap of TINY blocks", tiny},
+    {"a heap of 64-byte blocks", tiniest},
+    {"a heap of SMALL blocks", small},
+    {"a heap of LARGE blocks", large},
+    {"a heap of blocks of 10 to 30 MiB", huge},
+    {"a heap of all sizes", all_sizes},
+    {"half of a heap", half_stays},
+    {"threads' heaps, freed by the main thread", by_another_thread},
+    {"threads' heaps, freed by other threads when theirs have ended", by_new_threads},
+    {"threads' heaps, freed by each other", by_each_other},
+};
+
+MAIN_OF_CASES(cases)

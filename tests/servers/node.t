@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# node: worker threads that parse and write JSON, compress on node's own thread pool and pass their buffers on.
+set -u
+source "$(dirname "$0")/lib.sh"
+begin node nodejs:node
+live 192
+
+round() {
+    run workers node node --max-old-space-size="$LIVE" "$HERE/node.js" "$LIVE"
+}
+
+both round
+same "what the workers computed" log/workers.out
+finish

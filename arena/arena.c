@@ -34,7 +34,8 @@ static void remove_dirty(struct arena *arena, struct slab *slab) {
 
 /* --------------------------------------------------------------------------------------- the partial slabs */
 static uint8_t bucket_for(const struct slab *slab) {
-    return slab->free == 0 ? BUCKET_NONE : (uint8_t)((slab->free - 1u) * BUCKETS / slab->blocks);
+    unsigned quarter = (slab->free - 1u) * BUCKETS / slab->blocks;
+    return slab->free == 0 ? BUCKET_NONE : (uint8_t)quarter;
 }
 
 /* After slab->free changed: to the list that its occupancy asks for. */
@@ -152,6 +153,13 @@ static void remove_zone(struct arena *arena, struct zone *zone) {
     *(zone->prev == NULL ? &arena->zones[zone->category] : &zone->prev->next) = zone->next;
 }
 
+static struct zone *find_empty_zone(const struct arena *arena, enum category category) {
+    struct zone *zone = arena->zones[category];
+    while (zone != NULL && !zone_is_empty(zone))
+        zone = zone->next;
+    return zone;
+}
+
 /* Calls `visit` for each dirty slab of a zone. */
 static void each_dirty(struct arena *arena, struct zone *zone, void (*visit)(struct arena *, struct slab *)) {
     for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++)
@@ -161,9 +169,7 @@ static void each_dirty(struct arena *arena, struct zone *zone, void (*visit)(str
 
 /* A zone without a carved slab changes sides; its dirty slabs go along, as the newest. */
 static bool retype_zone(struct arena *arena, enum category to) {
-    struct zone *zone = arena->zones[to == TINY ? SMALL : TINY];
-    while (zone != NULL && !zone_is_empty(zone))
-        zone = zone->next;
+    struct zone *zone = find_empty_zone(arena, to == TINY ? SMALL : TINY);
     if (zone == NULL)
         return false;
     each_dirty(arena, zone, remove_dirty);
@@ -201,13 +207,31 @@ static void forget_dirty(struct arena *arena, struct slab *slab) {
     zone_purge_end(zone, zone_unit_of(zone, slab), 1, false);
 }
 
-/* An empty zone that has left its arena, its dirty units counted as idle. */
-static void give_zone(struct arena *arena, struct zone *zone) {
+/* Unmaps an empty zone, the lock held at first and released here. Its bytes; 0: the kernel refuses, and the zone
+ * returns, its dirty units counted as idle. */
+static size_t give_zone_unlocking(struct arena *arena, struct zone *zone) {
+    size_t size = zone_size(zone);
+    each_dirty(arena, zone, forget_dirty);
+    remove_zone(arena, zone);
+    publish_oldest(arena);
+    arena_unlock(arena);
     if (zone_destroy(zone))
-        return;
+        return size;
     arena_lock(arena);
     insert_zone(arena, zone);
     arena_unlock(arena);
+    return 0;
+}
+
+bool arena_release_zone(struct arena *arena) {
+    arena_lock(arena);
+    struct zone *zone = find_empty_zone(arena, TINY);
+    if (zone == NULL)
+        zone = find_empty_zone(arena, SMALL);
+    if (zone != NULL)
+        return give_zone_unlocking(arena, zone) > 0;
+    arena_unlock(arena);
+    return false;
 }
 
 size_t arena_purge_oldest(struct arena *arena) {
@@ -222,15 +246,9 @@ size_t arena_purge_oldest(struct arena *arena) {
     }
     struct zone *zone = zone_of(slab);
     if (zone_is_empty(zone)) {
-        unsigned dirty = 0;
-        for (unsigned word = 0; word < UNIT_WORDS; word++)
-            dirty += (unsigned)__builtin_popcountll(zone->dirty[word]);
-        each_dirty(arena, zone, forget_dirty);
-        remove_zone(arena, zone);
-        publish_oldest(arena);
-        arena_unlock(arena);
-        give_zone(arena, zone);
-        return dirty * UNIT_SIZE;
+        size_t bytes = zone_dirty_bytes(zone);
+        give_zone_unlocking(arena, zone);
+        return bytes;
     }
     unsigned first;
     unsigned count = zone_dirty_run(zone, slab, &first);
@@ -304,9 +322,10 @@ void arena_total(struct arena *arena, struct arena_totals *totals) {
         for (const struct slab *slab = arena->dirty[c].first; slab != NULL; slab = slab->next)
             totals->dirty_slabs++;
     }
-    for (unsigned class = 0; class < CLASSES; class++)
+    for (unsigned class = 0; class < CLASSES; class ++)
         for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
-            for (const struct slab *slab = arena->partial->buckets[class][bucket].first; slab != NULL; slab = slab->next)
+            for (const struct slab *slab = arena->partial->buckets[class][bucket].first; slab != NULL;
+                 slab = slab->next)
                 totals->free_bytes += (size_t)slab->free * sizeclasses[class].size;
     arena_unlock(arena);
 }
@@ -339,9 +358,10 @@ bool arena_is_valid(struct arena *arena) {
     for (unsigned c = 0; c < CATEGORIES; c++)
         for (const struct slab *slab = arena->dirty[c].first; slab != NULL; slab = slab->next)
             dirty--;
-    for (unsigned class = 0; class < CLASSES; class++)
+    for (unsigned class = 0; class < CLASSES; class ++)
         for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
-            for (const struct slab *slab = arena->partial->buckets[class][bucket].first; slab != NULL; slab = slab->next)
+            for (const struct slab *slab = arena->partial->buckets[class][bucket].first; slab != NULL;
+                 slab = slab->next)
                 partial--;
     arena_unlock(arena);
     return valid && dirty == 0 && partial == 0;

@@ -22,10 +22,10 @@ struct partial {
 /* Small, so that looking at all of them touches few pages: the lists of partial slabs are apart. */
 struct arena {
     ALIGNED(64) struct lock lock;
-    uint16_t index;            /* constant */
-    atomic_uint threads;       /* that are assigned to it */
-    _Atomic uint64_t oldest;   /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
-    struct partial *partial;   /* constant; its contents and the rest under lock */
+    uint16_t index;          /* constant */
+    atomic_uint threads;     /* that are assigned to it */
+    _Atomic uint64_t oldest; /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
+    struct partial *partial; /* constant; its contents and the rest under lock */
     struct zone *zones[CATEGORIES];
     struct slab_list dirty[CATEGORIES]; /* oldest first */
     unsigned purges;                    /* under way */
@@ -51,6 +51,9 @@ bool arena_grow(struct arena *arena, unsigned class, size_t size);
 /* Gives the oldest dirty slab and its dirty neighbours, or the whole zone if it is empty, back to the kernel; the
  * bytes, 0 when there are none. */
 size_t arena_purge_oldest(struct arena *arena);
+
+/* Gives a wholly empty zone back to the kernel; false: there is none. */
+bool arena_release_zone(struct arena *arena);
 
 /* The lowest zone of this arena that starts at `from` or above; 0: none. Its size in *size. */
 uintptr_t arena_next_zone(struct arena *arena, uintptr_t from, size_t *size);

@@ -137,7 +137,15 @@ void arenas_keep_contract(void) {
 
 bool arenas_purge_all(void) {
     size_t purged = purge(SIZE_MAX);
-    return large_unmap_purged() || purged > 0;
+    return arenas_unmap_all() || purged > 0;
+}
+
+bool arenas_unmap_all(void) {
+    bool any = large_unmap_free();
+    for (unsigned i = 0; i < arena_count; i++)
+        while (arena_release_zone(&arenas[i]))
+            any = true;
+    return any;
 }
 
 /* ------------------------------------------------------------------------------------------------ the walk */
@@ -182,8 +190,12 @@ static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
             from = views[i].start + 1;
             if (views[i].kind != LARGE_LIVE)
                 continue;
-            struct walk_block block = {.start = views[i].start, .size = views[i].size, .capacity = views[i].span,
-                                       .zone = views[i].start, .category = WALK_LARGE, .arena = ARENA_NONE};
+            struct walk_block block = {.start = views[i].start,
+                                       .size = views[i].size,
+                                       .capacity = views[i].span,
+                                       .zone = views[i].start,
+                                       .category = WALK_LARGE,
+                                       .arena = ARENA_NONE};
             if (!walk->visit(walk->argument, &block))
                 return false;
         }

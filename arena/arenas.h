@@ -33,8 +33,12 @@ size_t arenas_flush(struct batch *batch, struct entry *twice);
 /* Brings what is retained within the contract, if it is not: purges oldest first, down to half. */
 void arenas_keep_contract(void);
 
-/* Purges all that is retained, and unmaps; false: there was nothing. For when memory is out, and malloc_trim. */
+/* Gives back all that is retained: the pages for malloc_trim, and the addresses. false: there was nothing. */
 bool arenas_purge_all(void);
+
+/* Gives back addresses, which is what counts against RLIMIT_AS and the like: empty zones and LARGE spans. For when
+ * the kernel refuses. */
+bool arenas_unmap_all(void);
 
 /* ------------------------------------------------------------------------------------------------ the walk */
 enum walk_category { WALK_TINY = TINY, WALK_SMALL = SMALL, WALK_LARGE };

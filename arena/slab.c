@@ -59,12 +59,12 @@ void slab_carve(struct slab *slab, unsigned class, uint16_t arena, void *cells, 
     if (!blocks_zero)
         memset(cells, STATE_USED, c->blocks);
     slab->blocks = slab->free = (uint16_t)c->blocks;
-    slab->class = (uint8_t)class;
+    slab->class = (uint8_t) class;
     slab->hint = 0;
     slab->status = SLAB_CARVED;
     struct slab_line *line = slab->line;
     store_relaxed(&line->arena, arena);
-    store_relaxed(&line->class, (uint8_t)class);
+    store_relaxed(&line->class, (uint8_t) class);
     store_relaxed(&line->states, (uint32_t)((uintptr_t)cells - zone_base((uintptr_t)cells)));
     store_relaxed(&line->size, c->size);
     store_relaxed(&line->reciprocal, c->reciprocal);

@@ -49,7 +49,7 @@ struct slab {
     struct slab *prev;
     struct slab_line *line;
     uint64_t *taken;
-    char *base; /* the first block */
+    char *base;     /* the first block */
     uint64_t stamp; /* when it became dirty */
     uint16_t blocks;
     uint16_t free;

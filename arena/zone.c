@@ -17,8 +17,8 @@ static void unit_set_drop(unit_set set, unsigned unit) {
 }
 
 /* --------------------------------------------------------------------------------------------- the mapping */
-static void *map_below(uintptr_t address, size_t size) {
-    for (int i = 0; i < HINT_TRIES && address > ZONE_SPAN; i++) {
+static void *map_below(uintptr_t address, size_t size, int tries) {
+    for (; tries > 0 && address > ZONE_SPAN; tries--) {
         address -= ZONE_SPAN;
         void *p = os_map_at((void *)address, size);
         if (p != NULL)
@@ -30,7 +30,7 @@ static void *map_below(uintptr_t address, size_t size) {
 /* An aligned hole beside what the kernel chooses; over-mapping and trimming would need twice the address space, which
  * a limit may not allow, so it comes last. */
 static void *map_aligned(size_t size) {
-    void *p = map_below(load_relaxed(&newest_zone), size);
+    void *p = map_below(load_relaxed(&newest_zone), size, 1);
     if (p != NULL)
         return p;
     p = os_map(size);
@@ -38,7 +38,7 @@ static void *map_aligned(size_t size) {
         return p;
     os_unmap(p, size);
     uintptr_t above = round_up((uintptr_t)p, ZONE_SPAN);
-    p = map_below(above, size);
+    p = map_below(above, size, HINT_TRIES);
     return p != NULL ? p : os_map_aligned(size, ZONE_SPAN);
 }
 
@@ -139,6 +139,13 @@ void zone_uncarve(struct zone *zone, struct slab *slab) {
 }
 
 /* ------------------------------------------------------------------------------------------------- purging */
+size_t zone_dirty_bytes(const struct zone *zone) {
+    size_t units = 0;
+    for (unsigned word = 0; word < UNIT_WORDS; word++)
+        units += (size_t)__builtin_popcountll(zone->dirty[word]);
+    return units * UNIT_SIZE;
+}
+
 unsigned zone_dirty_run(const struct zone *zone, const struct slab *slab, unsigned *first) {
     unsigned low = zone_unit_of(zone, slab);
     unsigned end = low + 1;

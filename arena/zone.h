@@ -24,8 +24,8 @@ enum category { TINY, SMALL, CATEGORIES };
 typedef uint64_t unit_set[UNIT_WORDS];
 
 struct zone {
-    uint8_t category;    /* changes while the zone is empty */
-    uint16_t arena;      /* constant, as the next three */
+    uint8_t category; /* changes while the zone is empty */
+    uint16_t arena;   /* constant, as the next three */
     uint16_t first_unit;
     uint16_t last_unit; /* the guard */
     uint16_t cells;
@@ -80,6 +80,8 @@ void zone_uncarve(struct zone *zone, struct slab *slab);
 INLINE bool zone_is_empty(const struct zone *zone) {
     return zone->carved == 0 && zone->purging_count == 0;
 }
+
+size_t zone_dirty_bytes(const struct zone *zone);
 
 /* The run of dirty units around `slab`, PURGE_RUN_UNITS at the most: from *first, the count is the result. */
 unsigned zone_dirty_run(const struct zone *zone, const struct slab *slab, unsigned *first);

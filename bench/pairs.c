@@ -7,9 +7,9 @@
  *     pairs SHAPE [--seconds S | --pairs N]      pairs --list
  *
  * One line of key=value comes out. `time` is in nanoseconds per malloc+free pair (per process for `start-up`;
- * `scaling` gives a ratio): CPU time where one thread works, which on a busy machine is what the wall clock
- * would say on an idle one, and wall time where processes or threads wait for each other. scripts/bench runs
- * all shapes for all allocators.
+ * `scaling` gives a ratio): wall time where two threads wait for each other, CPU time elsewhere, which on a
+ * busy machine is what the wall clock would say on an idle one. `others` is the percentage of the CPUs that
+ * other processes had meanwhile. scripts/bench runs all shapes for all allocators.
  */
 #include <dlfcn.h>
 #include <inttypes.h>
@@ -42,11 +42,46 @@ static _Noreturn void die(const char *what) {
     exit(1);
 }
 
-static double now(clockid_t clock) {
+/* ---------------------------------------------------------------------------------- clocks, in seconds */
+
+static double seconds_of(clockid_t clock) {
     struct timespec t;
     clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
+
+static double seconds_used(int who) {
+    struct rusage used;
+    getrusage(who, &used);
+    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+           1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
+}
+
+static double wall(void) {
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+static double thread_cpu(void) {
+    return seconds_of(CLOCK_THREAD_CPUTIME_ID);
+}
+
+static double children_cpu(void) {
+    return seconds_used(RUSAGE_CHILDREN);
+}
+
+/* CPU time of all other processes. */
+static double others_cpu(void) {
+    unsigned long long user, nice, system, idle, wait, irq, softirq, steal;
+    FILE *file = fopen("/proc/stat", "r");
+    if (!file || fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &wait, &irq,
+                        &softirq, &steal) != 8)
+        die("cannot read /proc/stat");
+    fclose(file);
+    return (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK) -
+           seconds_used(RUSAGE_SELF) - seconds_used(RUSAGE_CHILDREN);
+}
+
+/* ------------------------------------------------------------------------------ what malloc is asked for */
 
 /* Writes to the block, as every caller of malloc does; volatile, so that no compiler drops block and pair. */
 static void *touched(void *block) {
@@ -151,13 +186,13 @@ static uint64_t chunk_start_up(void) {
 }
 
 /* Runs chunks for so many seconds, or so many pairs if that is not 0, and gives nanoseconds per pair. */
-static double run_chunks(uint64_t (*chunk)(void), clockid_t clock, double seconds, uint64_t pairs) {
+static double run_chunks(uint64_t (*chunk)(void), double (*timer)(void), double seconds, uint64_t pairs) {
     chunk(); /* warm */
     uint64_t done = 0;
-    double start = now(clock), elapsed;
+    double start = timer(), elapsed;
     do {
         done += chunk();
-        elapsed = now(clock) - start;
+        elapsed = timer() - start;
     } while (pairs ? done < pairs : elapsed < seconds);
     return elapsed * 1e9 / (double)done;
 }
@@ -176,11 +211,11 @@ static void *worker_run(void *argument) {
     slots_fill(w->slots);
     pthread_barrier_wait(w->start);
     uint64_t done = 0;
-    double start = now(CLOCK_MONOTONIC), elapsed;
+    double start = wall(), elapsed;
     do {
         slots_replace(w->slots, CHUNK);
         done += CHUNK;
-        elapsed = now(CLOCK_MONOTONIC) - start;
+        elapsed = wall() - start;
     } while (elapsed < w->seconds);
     w->pairs_per_second = (double)done / elapsed;
     slots_empty(w->slots);
@@ -254,7 +289,7 @@ static double run_cross_thread(double seconds) {
         die("cannot start a thread");
     uint64_t random = 1;
     size_t given = 0;
-    double start = now(CLOCK_MONOTONIC);
+    double start = wall();
     do {
         for (size_t end = given + CHUNK / BATCH; given < end;) {
             unsigned waited = 0;
@@ -265,10 +300,10 @@ static double run_cross_thread(double seconds) {
                 batch[i] = touched(malloc(random_size(random_next(&random))));
             atomic_store_explicit(&ring.given, ++given, memory_order_release);
         }
-    } while (now(CLOCK_MONOTONIC) - start < seconds);
+    } while (wall() - start < seconds);
     atomic_store_explicit(&ring.ended, 1, memory_order_release);
     pthread_join(consumer, NULL);
-    return (now(CLOCK_MONOTONIC) - start) * 1e9 / (double)(given * BATCH);
+    return (wall() - start) * 1e9 / (double)(given * BATCH);
 }
 
 /* ------------------------------------------------------------------------------------------- the shapes */
@@ -277,7 +312,7 @@ static const struct shape {
     const char *name, *what;
     uint64_t (*chunk)(void);       /* either a chunk of pairs, to be timed, */
     double (*run)(double seconds); /* or a function that times by itself */
-    clockid_t clock;               /* CPU time or wall time */
+    double (*clock)(void);         /* wall, or CPU time of some kind */
     unsigned sets;                 /* sets of slots that it fills */
     size_t live;                   /* bytes live at once beside those, at most */
 } shapes[] = {
@@ -285,56 +320,56 @@ static const struct shape {
         .name = "pair",
         .what = "64 bytes, freed at once",
         .chunk = chunk_pair,
-        .clock = CLOCK_THREAD_CPUTIME_ID,
+        .clock = thread_cpu,
         .live = 64,
     },
     {
         .name = "out-back",
         .what = "1,000 of 64 bytes out, then back",
         .chunk = chunk_out_back,
-        .clock = CLOCK_THREAD_CPUTIME_ID,
+        .clock = thread_cpu,
         .live = OUT * 64,
     },
     {
         .name = "random",
         .what = "10,000 slots of 16..527 bytes, replaced at random",
         .chunk = chunk_random,
-        .clock = CLOCK_THREAD_CPUTIME_ID,
+        .clock = thread_cpu,
         .sets = 1,
     },
     {
         .name = "cross-thread",
         .what = "one thread allocates 16..527 bytes, the other frees",
         .run = run_cross_thread,
-        .clock = CLOCK_MONOTONIC,
+        .clock = wall,
         .live = sizeof ring.batch / sizeof(void *) * LARGEST,
     },
     {
         .name = "scaling",
         .what = "throughput of two threads at `random`, over one's",
         .run = run_scaling,
-        .clock = CLOCK_MONOTONIC,
+        .clock = wall,
         .sets = THREADS,
     },
     {
         .name = "large-128k",
         .what = "128 KiB, freed at once",
         .chunk = chunk_large_128k,
-        .clock = CLOCK_THREAD_CPUTIME_ID,
+        .clock = thread_cpu,
         .live = 128 << 10,
     },
     {
         .name = "large-1m",
         .what = "1 MiB, freed at once",
         .chunk = chunk_large_1m,
-        .clock = CLOCK_THREAD_CPUTIME_ID,
+        .clock = thread_cpu,
         .live = 1 << 20,
     },
     {
         .name = "start-up",
         .what = "exec of a program that does nothing",
         .chunk = chunk_start_up,
-        .clock = CLOCK_MONOTONIC,
+        .clock = children_cpu,
     },
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
@@ -355,30 +390,6 @@ static size_t proc_kib(const char *path, const char *key) {
     return kib;
 }
 
-/* CPU time in seconds: of this process (RUSAGE_SELF) or its children, */
-static double cpu_own(int who) {
-    struct rusage used;
-    getrusage(who, &used);
-    return (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-           1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec);
-}
-
-/* of all processes, */
-static double cpu_all(void) {
-    unsigned long long user, nice, system, idle, wait, irq, softirq, steal;
-    FILE *file = fopen("/proc/stat", "r");
-    if (!file || fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle,
-                        &wait, &irq, &softirq, &steal) != 8)
-        die("cannot read /proc/stat");
-    fclose(file);
-    return (double)(user + nice + system + irq + softirq + steal) / (double)sysconf(_SC_CLK_TCK);
-}
-
-/* and of all others. */
-static double cpu_others(void) {
-    return cpu_all() - cpu_own(RUSAGE_SELF) - cpu_own(RUSAGE_CHILDREN);
-}
-
 /* The file that is mapped at `address`, into path[size]. */
 static void mapped_file(uintptr_t address, char *path, size_t size) {
     char line[4096 + 128];
@@ -387,8 +398,7 @@ static void mapped_file(uintptr_t address, char *path, size_t size) {
     path[0] = '\0';
     while (file && fgets(line, sizeof line, file)) {
         char *name = strchr(line, '/');
-        if (!name || sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end) != 2 || address < start ||
-            address >= end)
+        if (!name || sscanf(line, "%" SCNxPTR "-%" SCNxPTR, &start, &end) != 2 || address < start || address >= end)
             continue;
         name[strcspn(name, "\n")] = '\0';
         snprintf(path, size, "%s", name);
@@ -433,14 +443,14 @@ int main(int argc, char **argv) {
     if (live > bound)
         die("too little memory is available");
 
-    double start = now(CLOCK_MONOTONIC), others = cpu_others();
+    double start = wall(), others = others_cpu();
     double time = shape->chunk ? run_chunks(shape->chunk, shape->clock, seconds, pairs) : shape->run(seconds);
-    others = (cpu_others() - others) / (now(CLOCK_MONOTONIC) - start) / (double)sysconf(_SC_NPROCESSORS_ONLN);
+    others = (others_cpu() - others) / (wall() - start) / (double)sysconf(_SC_NPROCESSORS_ONLN);
 
     char path[4096];
     mapped_file((uintptr_t)dlsym(RTLD_DEFAULT, "malloc"), path, sizeof path);
     printf("shape=%s time=%.3f clock=%s others=%.0f rss_kib=%zu live=%zu malloc=%s\n", shape->name, time,
-           shape->clock == CLOCK_THREAD_CPUTIME_ID ? "cpu" : "wall", others > 0 ? 100 * others : 0,
-           proc_kib("/proc/self/status", "VmHWM"), live, path);
+           shape->clock == wall ? "wall" : "cpu", others > 0 ? 100 * others : 0, proc_kib("/proc/self/status", "VmHWM"),
+           live, path);
     return 0;
 }

@@ -41,7 +41,7 @@ PUBLIC int cadastre_posix_memalign(void **result, size_t alignment, size_t size)
 
 PUBLIC void *cadastre_memalign(size_t alignment, size_t size) {
     if (alignment > PTRDIFF_MAX) {
-        errno = EINVAL; /* as glibc: there is no such power of two */
+        errno = ENOMEM;
         return NULL;
     }
     size_t power = 1;

@@ -15,10 +15,10 @@
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 
-#define PUBLIC   __attribute__((visibility("default")))
-#define INLINE   static inline __attribute__((always_inline))
-#define NOINLINE __attribute__((noinline))
-#define COLD     __attribute__((noinline, cold))
+#define PUBLIC     __attribute__((visibility("default")))
+#define INLINE     static inline __attribute__((always_inline))
+#define NOINLINE   __attribute__((noinline))
+#define COLD       __attribute__((noinline, cold))
 #define ALIGNED(n) __attribute__((aligned(n)))
 
 #define load_relaxed(p)     atomic_load_explicit(p, memory_order_relaxed)

@@ -23,12 +23,12 @@
 #define TINY_MAX    ((size_t)1024)
 #define SMALL_MAX   (64 * KIB)
 
-#define FINE_CLASSES  16 /* 16, 32, ... 256 */
-#define FINE_MAX      256
-#define DOUBLINGS     8 /* 512, 1024, ... 65536, eight classes each */
-#define CLASSES       (FINE_CLASSES + 8 * DOUBLINGS)
-#define TINY_CLASSES  32
-#define CLASS_NONE    0xff
+#define FINE_CLASSES 16 /* 16, 32, ... 256 */
+#define FINE_MAX     256
+#define DOUBLINGS    8 /* 512, 1024, ... 65536, eight classes each */
+#define CLASSES      (FINE_CLASSES + 8 * DOUBLINGS)
+#define TINY_CLASSES 32
+#define CLASS_NONE   0xff
 
 /* ------------------------------------------------------------------------------------------------ zones */
 #define UNIT_SHIFT     16
@@ -38,11 +38,11 @@
 #define ZONE_UNITS     (ZONE_SPAN / UNIT_SIZE)
 #define ZONE_SIZE_MIN  (512 * KIB) /* under RLIMIT_AS or RLIMIT_DATA */
 #define ZONE_LIMIT_DIV 32          /* a zone is at most this part of the limit */
-#define LINES_OFFSET   256 /* of the slab lines in the zone header */
+#define LINES_OFFSET   256         /* of the slab lines in the zone header */
 #define CELL_SIZE      ((size_t)256)
 #define CELLS_OFFSET   (12 * KIB) /* of the cells in the zone header: what comes before is struct zone */
 /* Header units of a zone of n units: room for the states of a zone full of 16-byte blocks. */
-#define HEADER_UNITS(n) ((n) * 9 / ZONE_UNITS ? (n) * 9 / ZONE_UNITS : 1)
+#define HEADER_UNITS(n) ((n)*9 / ZONE_UNITS ? (n)*9 / ZONE_UNITS : 1)
 
 /* --------------------------------------------------------------------------------- arenas and caches */
 #define ARENAS_MAX         64
@@ -50,16 +50,16 @@
 #define ARENAS_LIMIT_BYTES (64 * MIB) /* under RLIMIT_AS or RLIMIT_DATA: one arena for each of these */
 #define ARENA_NONE         0xffff
 
-#define MAGAZINE_ENTRIES_MIN  16
-#define MAGAZINE_ENTRIES_MAX  1024
-#define MAGAZINE_BYTES_MAX    (256 * KIB) /* of the blocks that one magazine may hold */
-#define TCACHE_BYTES_MAX      (2 * MIB)   /* of the blocks that one thread's magazines may hold */
-#define OUTGOING_ENTRIES      255
-#define OUTGOING_BYTES_MAX    (256 * KIB)
+#define MAGAZINE_ENTRIES_MIN 16
+#define MAGAZINE_ENTRIES_MAX 1024
+#define MAGAZINE_BYTES_MAX   (256 * KIB) /* of the blocks that one magazine may hold */
+#define TCACHE_BYTES_MAX     (2 * MIB)   /* of the blocks that one thread's magazines may hold */
+#define OUTGOING_ENTRIES     255
+#define OUTGOING_BYTES_MAX   (256 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */
 #define RETAINED_MIN     (16 * MIB)
-#define RETAINED_DIVISOR 8 /* retained <= max(RETAINED_MIN, live / RETAINED_DIVISOR) */
+#define RETAINED_DIVISOR 8  /* retained <= max(RETAINED_MIN, live / RETAINED_DIVISOR) */
 #define PURGE_RUN_UNITS  16 /* one madvise at the most */
 /* A purged LARGE span of this size is unmapped; a smaller one keeps its addresses, as each hole costs a mapping. */
 #define LARGE_UNMAP_MIN (4 * MIB)

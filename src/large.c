@@ -12,7 +12,7 @@ struct node {
     uintptr_t start;
     size_t span;
     size_t size;
-    size_t fit[2]; /* the largest span of kind CACHED, PURGED in this subtree */
+    size_t fit[2];      /* the largest span of kind CACHED, PURGED in this subtree */
     struct node *older; /* in the age list: retained CACHED nodes; or in the busy list */
     struct node *newer;
     uint64_t stamp;
@@ -26,7 +26,7 @@ struct node_list {
 };
 
 static struct lock lock = LOCK_INIT(LOCK_LARGE);
-static struct node *root;            /* this and the next four under lock */
+static struct node *root; /* this and the next four under lock */
 static struct node_list age;
 static struct node_list busy;
 static struct node *spares; /* linked by left */
@@ -501,17 +501,20 @@ size_t large_purge_oldest(void) {
     return span;
 }
 
-bool large_unmap_purged(void) {
+bool large_unmap_free(void) {
     bool any = false;
     for (;;) {
         lock_acquire(&lock);
-        struct node *node = find_fit(LARGE_PURGED, 1);
+        struct node *node = find_fit(LARGE_CACHED, 1);
+        if (node == NULL)
+            node = find_fit(LARGE_PURGED, 1);
         if (node == NULL) {
             lock_release(&lock);
             return any;
         }
         uintptr_t start = node->start;
         size_t span = node->span;
+        release(node);
         remove_node(node);
         lock_release(&lock);
         if (!os_unmap((void *)start, span)) {

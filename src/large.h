@@ -54,8 +54,8 @@ uint64_t large_oldest(void);
 /* Purges the oldest CACHED span; its bytes, or 0 when there is none. */
 size_t large_purge_oldest(void);
 
-/* Gives the addresses of PURGED spans back too; whether there were any. */
-bool large_unmap_purged(void);
+/* Unmaps every span that is not live; whether there were any. */
+bool large_unmap_free(void);
 
 /* The tree's laws; for tests and checks. No system call. */
 bool large_is_valid(void);

@@ -24,7 +24,8 @@ struct lock {
     unsigned rank;           /* constant */
 };
 
-#define LOCK_INIT(lock_rank) {.rank = (lock_rank)}
+#define LOCK_INIT(lock_rank)                                                                                           \
+    { .rank = (lock_rank) }
 
 /* Identifies the calling thread among the living. */
 uintptr_t lock_self(void);

@@ -19,8 +19,7 @@ static NOINLINE void *malloc_slow(size_t size) {
 
 static NOINLINE void *calloc_slow(size_t size) {
     bool zeroed;
-    void *block =
-        size > SMALL_MAX ? request_large(size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
+    void *block = size > SMALL_MAX ? request_large(size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
     if (block != NULL && !zeroed)
         memset(block, 0, size);
     return block;

@@ -10,7 +10,7 @@
 #define REPORTS_EVERY 1000
 #define LINE_MAX_     512
 
-static _Atomic size_t reports;         /* misuse reports so far */
+static _Atomic size_t reports;       /* misuse reports so far */
 static _Atomic bool abort_on_misuse; /* set at boot or by an option */
 
 /* For a descriptor that does not block: false when nobody reads for a second. */

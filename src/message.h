@@ -18,9 +18,9 @@ struct text {
 void text_add(struct text *text, const char *string);
 void text_add_bytes(struct text *text, const char *bytes, size_t count);
 void text_add_decimal(struct text *text, uint64_t value);
-void text_add_hex(struct text *text, uint64_t value);   /* 0x1f; lower case, no padding */
-void text_add_HEX(struct text *text, uint64_t value);   /* 0x1F; as show_alloc_mem prints addresses */
-void text_flush(struct text *text);                     /* writes what is buffered; needs fd >= 0 */
+void text_add_hex(struct text *text, uint64_t value); /* 0x1f; lower case, no padding */
+void text_add_HEX(struct text *text, uint64_t value); /* 0x1F; as show_alloc_mem prints addresses */
+void text_flush(struct text *text);                   /* writes what is buffered; needs fd >= 0 */
 
 /* Writes all of it, through EINTR and short writes; what the descriptor refuses is dropped. */
 void message_write(int fd, const char *bytes, size_t count);

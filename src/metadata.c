@@ -4,9 +4,9 @@
 #include "message.h"
 #include "os.h"
 
-#define CHUNK_SIZE  (256 * KIB)
-#define BUCKET_MIN  6 /* 64 bytes: a cache line of its own for each */
-#define BUCKETS     (16 - BUCKET_MIN + 1)
+#define CHUNK_SIZE (256 * KIB)
+#define BUCKET_MIN 6 /* 64 bytes: a cache line of its own for each */
+#define BUCKETS    (16 - BUCKET_MIN + 1)
 
 struct free_block {
     struct free_block *next;

@@ -22,8 +22,8 @@ static _Atomic size_t mapped_bytes;
 static _Atomic size_t mapped_bytes_peak;
 static _Atomic uint64_t stamps;
 
-static size_t page_size;          /* constant after os_boot */
-static bool avoid_huge_pages;     /* constant after os_boot */
+static size_t page_size;        /* constant after os_boot */
+static bool avoid_huge_pages;   /* constant after os_boot */
 static atomic_int purge_zeroes; /* 0 not known yet, 1 yes, -1 no */
 
 /* ---------------------------------------------------------------------------------------- the raw calls
@@ -75,6 +75,10 @@ static _Atomic long calls_to_failure = -1;
 
 void os_fail_after(long calls) {
     store_relaxed(&calls_to_failure, calls);
+}
+
+bool os_fail_pending(void) {
+    return load_relaxed(&calls_to_failure) >= 0;
 }
 
 static bool is_refused(void) {

@@ -41,7 +41,7 @@ void *os_move(void *address, size_t old_size, size_t new_size);
 void os_boot(void);
 void os_avoid_huge_pages(void *address, size_t size); /* for memory that was not mapped here; any address and size */
 
-unsigned os_cpu_count(void);    /* that this process may use: affinity and cgroup quota */
+unsigned os_cpu_count(void);  /* that this process may use: affinity and cgroup quota */
 size_t os_memory_limit(void); /* the smaller of RLIMIT_AS and RLIMIT_DATA; SIZE_MAX: none */
 
 /* Reads a file's beginning, 0-terminated, into `buffer`; gives its length, 0 on any failure. */
@@ -68,5 +68,6 @@ size_t os_mapped_peak(void);
 /* Tests only, and only in debug builds: the call after `calls` more that succeed is refused, once (a negative count:
  * never). */
 void os_fail_after(long calls);
+bool os_fail_pending(void); /* it has not come to that yet */
 
 #endif

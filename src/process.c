@@ -108,9 +108,8 @@ __attribute__((constructor(101))) static void boot_early(void) {
     process_enter();
 }
 
-void process_reclaim(void) {
+void process_drain(void) {
     if (tcache_is_real(tcache_current))
         tcache_drain(tcache_current);
     tcache_drain_parked();
-    arenas_purge_all();
 }

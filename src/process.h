@@ -10,7 +10,7 @@
  * (tcache_is_real): there was no memory, or the thread's destructors have run. */
 struct tcache *process_enter(void);
 
-/* When memory is out: gives back what caches hold and what is retained. */
-void process_reclaim(void);
+/* Gives the blocks that this thread's and the parked caches hold back to the arenas. */
+void process_drain(void);
 
 #endif

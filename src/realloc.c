@@ -1,10 +1,10 @@
+#include "arenas.h"
 #include "cadastre.h"
 #include "directory.h"
 #include "large.h"
 #include "misuse.h"
 #include "names.h"
 #include "request.h"
-#include "slab.h"
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
@@ -12,12 +12,14 @@
 /* A smaller size moves the block only if that saves half of it. */
 #define SHRINK_IN_PLACE(capacity, size) ((size) >= (capacity) / 2)
 
-/* To a new block, all of the capacity that fits; NULL: there is no memory, and the old one stands. */
+/* To a new block, with all of the old capacity that the new one holds, as a program may have used all of it; NULL:
+ * there is no memory, and the old one stands. */
 static void *move_block(void *block, size_t capacity, size_t size) {
     void *moved = cadastre_malloc(size);
     if (moved == NULL)
         return NULL;
-    memcpy(moved, block, size < capacity ? size : capacity);
+    size_t room = size <= SMALL_MAX ? sizeclasses[sizeclass_of(size)].size : size;
+    memcpy(moved, block, min_size(capacity, room));
     cadastre_free(block);
     return moved;
 }
@@ -40,6 +42,7 @@ static void *resize_slab_block(const struct slab_line *line, void *block, state_
 static void *resize_large_block(void *block, size_t capacity, size_t size) {
     if (size > SMALL_MAX) {
         void *resized = large_resize(block, size, true);
+        arenas_keep_contract(); /* a tail may have become a cached span */
         return resized != NULL ? resized : move_block(block, capacity, size);
     }
     int saved = errno;

@@ -3,11 +3,17 @@
 #include "process.h"
 #include <errno.h>
 
+/* When the kernel refuses: what is cached goes back to the arenas, and what nobody uses to the kernel. */
+static void reclaim(void) {
+    process_drain();
+    arenas_unmap_all();
+}
+
 /* The last resort when the thread's arena can have no more memory: what others have free. */
 static void *take_anywhere(unsigned class, size_t size, uint8_t *state) {
     void *block = NULL;
     for (unsigned i = 0; block == NULL && i < arenas_count(); i++)
-        block = tcache_take_direct(arenas_at(i), class, size, state);
+        block = tcache_take_direct(arenas_at(i), false, class, size, state);
     return block;
 }
 
@@ -18,9 +24,9 @@ static void *pop(struct tcache *cache, unsigned class, size_t size, uint8_t *sta
 
 static void *take_block(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
     if (!tcache_is_real(cache))
-        return tcache_take_direct(arenas_at(0), class, size, state);
+        return tcache_take_direct(arenas_at(0), true, class, size, state);
     if (sizeclasses[class].size - size > STATE_SLACK_MAX && sizeclass_is_tiny(class)) /* for alignment's sake */
-        return tcache_take_direct(cache->owner, class, size, state);
+        return tcache_take_direct(cache->owner, true, class, size, state);
     void *block = pop(cache, class, size, state);
     if (block == NULL && tcache_refill(cache, class))
         block = pop(cache, class, size, state);
@@ -33,7 +39,7 @@ void *request_block(unsigned class, size_t size, bool *zeroed) {
     struct tcache *cache = process_enter();
     void *block = take_block(cache, class, size, state);
     if (UNLIKELY(block == NULL)) {
-        process_reclaim();
+        reclaim();
         block = take_block(cache, class, size, state);
         if (block == NULL)
             block = take_anywhere(class, size, state);
@@ -50,7 +56,7 @@ void *request_large(size_t size, size_t alignment, bool *zeroed) {
     if (size <= PTRDIFF_MAX && alignment <= PTRDIFF_MAX - size) {
         block = large_take(size, alignment, zeroed);
         if (UNLIKELY(block == NULL)) {
-            process_reclaim();
+            reclaim();
             block = large_take(size, alignment, zeroed);
         }
         arenas_keep_contract();

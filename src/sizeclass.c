@@ -1,21 +1,19 @@
 #include "sizeclass.h"
 
 /* The tables are constant expressions of these three, spelled out by the compiler. */
-#define SIZE_STEP(c) ((uint32_t)FINE_MAX << (((c) - FINE_CLASSES) / 8) >> 3)
-#define SIZE(c)                                                                                                        \
-    ((c) < FINE_CLASSES ? 16u * ((c) + 1)                                                                              \
-                        : SIZE_STEP(c) * 8 + SIZE_STEP(c) * (((c) - FINE_CLASSES) % 8 + 1))
-#define LOG2(n) (31 - __builtin_clz(n))
+#define SIZE_STEP(c) ((uint32_t)FINE_MAX << (((c)-FINE_CLASSES) / 8) >> 3)
+#define SIZE(c)      ((c) < FINE_CLASSES ? 16u * ((c) + 1) : SIZE_STEP(c) * 8 + SIZE_STEP(c) * (((c)-FINE_CLASSES) % 8 + 1))
+#define LOG2(n)      (31 - __builtin_clz(n))
 /* For n > FINE_MAX: the doubling by the top bit of n - 1, then the step within it. */
-#define COARSE_CLASS(n)                                                                                                \
-    (FINE_CLASSES + 8 * (LOG2((n)-1) - 8) + (((n)-1 - (1u << LOG2((n)-1))) >> (LOG2((n)-1) - 3)))
-#define CLASS(n) ((uint8_t)((n) <= FINE_MAX ? ((n) + 15) / 16 - ((n) > 0) : COARSE_CLASS((n) | 1024u * ((n) == 0))))
+#define COARSE_CLASS(n) (FINE_CLASSES + 8 * (LOG2((n)-1) - 8) + (((n)-1 - (1u << LOG2((n)-1))) >> (LOG2((n)-1) - 3)))
+#define CLASS(n)        ((uint8_t)((n) <= FINE_MAX ? ((n) + 15) / 16 - ((n) > 0) : COARSE_CLASS((n) | 1024u * ((n) == 0))))
 
-#define ROW(c)       {SIZE(c), (uint32_t)(((UINT64_C(1) << 32) + SIZE(c) - 1) / SIZE(c)), UNIT_SIZE / SIZE(c)}
-#define ROWS8(c)     ROW(c), ROW(c + 1), ROW(c + 2), ROW(c + 3), ROW(c + 4), ROW(c + 5), ROW(c + 6), ROW(c + 7)
-#define TINY(i)      CLASS(16u * (i))
-#define TINY8(i)     TINY(i), TINY(i + 1), TINY(i + 2), TINY(i + 3), TINY(i + 4), TINY(i + 5), TINY(i + 6), TINY(i + 7)
-#define SMALL(i)     CLASS(128u * ((i) + 1))
+#define ROW(c)                                                                                                         \
+    { SIZE(c), (uint32_t)(((UINT64_C(1) << 32) + SIZE(c) - 1) / SIZE(c)), UNIT_SIZE / SIZE(c) }
+#define ROWS8(c) ROW(c), ROW(c + 1), ROW(c + 2), ROW(c + 3), ROW(c + 4), ROW(c + 5), ROW(c + 6), ROW(c + 7)
+#define TINY(i)  CLASS(16u * (i))
+#define TINY8(i) TINY(i), TINY(i + 1), TINY(i + 2), TINY(i + 3), TINY(i + 4), TINY(i + 5), TINY(i + 6), TINY(i + 7)
+#define SMALL(i) CLASS(128u * ((i) + 1))
 #define SMALL8(i)                                                                                                      \
     SMALL(i), SMALL(i + 1), SMALL(i + 2), SMALL(i + 3), SMALL(i + 4), SMALL(i + 5), SMALL(i + 6), SMALL(i + 7)
 #define SMALL64(i)                                                                                                     \
@@ -34,6 +32,6 @@ const uint8_t sizeclass_of_small[SMALL_MAX / 128] = {SMALL64(0),   SMALL64(64), 
 unsigned sizeclass_of_aligned(size_t size, size_t alignment) {
     unsigned class = sizeclass_of(max_size(size, alignment));
     while (sizeclasses[class].size % alignment != 0)
-        class++;
+        class ++;
     return class;
 }

@@ -71,9 +71,8 @@ PUBLIC struct mallinfo mallinfo(void) {
 PUBLIC int malloc_trim(size_t pad) {
     (void)pad; /* what is kept is in pieces: there is no top to pad */
     process_enter();
-    size_t before = os_retained();
-    process_reclaim();
-    return os_retained() < before;
+    process_drain();
+    return arenas_purge_all();
 }
 
 /* glibc's parameters speak of its own structures; as there, one without effect is accepted. */

@@ -10,12 +10,15 @@ static struct {
 } lists[ARENAS_MAX];
 
 static const struct entry no_entry;
-#define NO_MAGAZINE {.top = (struct entry *)&no_entry, .limit = (struct entry *)&no_entry}
+#define NO_MAGAZINE                                                                                                    \
+    { .top = (struct entry *)&no_entry, .limit = (struct entry *)&no_entry }
 #define NO_MAGAZINES8                                                                                                  \
     NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE
 #define NO_MAGAZINES                                                                                                   \
-    {NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8,                                        \
-     NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8}
+    {                                                                                                                  \
+        NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8,       \
+            NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8                                                                \
+    }
 
 static const struct tcache no_cache = {.arena = ARENA_NONE, .magazines = NO_MAGAZINES};
 
@@ -102,7 +105,8 @@ static void flush_magazine(struct tcache *cache, unsigned class, size_t count) {
     arena_lock(cache->owner);
     struct entry *top = load_relaxed(&magazine->top);
     size_t doubles = arena_flush_locked(cache->owner, magazine->base + 1, count, &twice);
-    memmove(magazine->base + 1, magazine->base + 1 + count, (size_t)(top - magazine->base - (ptrdiff_t)count) * sizeof *top);
+    memmove(magazine->base + 1, magazine->base + 1 + count,
+            (size_t)(top - magazine->base - (ptrdiff_t)count) * sizeof *top);
     store_release(&magazine->top, top - count);
     arena_unlock(cache->owner);
     report_twice(doubles, &twice);
@@ -171,7 +175,7 @@ void tcache_give(struct tcache *cache, void *block, state_byte *state) {
     }
 }
 
-void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, uint8_t *state) {
+void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, size_t size, uint8_t *state) {
     struct entry entry;
     for (;;) {
         arena_lock(arena);
@@ -179,7 +183,7 @@ void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, uint8
         arena_unlock(arena);
         if (got > 0)
             break;
-        if (!arena_grow(arena, class, arenas_zone_size()))
+        if (!may_grow || !arena_grow(arena, class, arenas_zone_size()))
             return NULL;
     }
     *state = load_relaxed(entry.state);
@@ -219,7 +223,7 @@ static struct tcache *create(struct arena *arena) {
     cache->owner = arena;
     cache->bytes_left = TCACHE_BYTES_MAX;
     cache->outgoing_left = OUTGOING_BYTES_MAX;
-    for (unsigned class = 0; class < CLASSES; class++) {
+    for (unsigned class = 0; class < CLASSES; class ++) {
         struct magazine *magazine = &cache->magazines[class];
         magazine->limit = (struct entry *)&no_entry;
         store_relaxed(&magazine->top, magazine->limit);
@@ -274,7 +278,7 @@ void tcache_detach(struct tcache *cache) {
 void tcache_drain(struct tcache *cache) {
     if (cache->outgoing != NULL)
         flush_outgoing(cache);
-    for (unsigned class = 0; class < CLASSES; class++) {
+    for (unsigned class = 0; class < CLASSES; class ++) {
         struct magazine *magazine = &cache->magazines[class];
         size_t held = magazine->base == NULL ? 0 : (size_t)(load_relaxed(&magazine->top) - magazine->base);
         if (held > 0)
@@ -340,7 +344,7 @@ size_t tcache_bytes_of(struct arena *arena) {
     for (int parked = 0; parked < 2; parked++) {
         struct tcache *cache = parked ? lists[arena->index].parked : lists[arena->index].active;
         for (; cache != NULL; cache = cache->next) {
-            for (unsigned class = 0; class < CLASSES; class++) {
+            for (unsigned class = 0; class < CLASSES; class ++) {
                 struct magazine *magazine = &cache->magazines[class];
                 if (magazine->base != NULL)
                     bytes += (size_t)(load_relaxed(&magazine->top) - magazine->base) * sizeclasses[class].size;

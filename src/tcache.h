@@ -30,9 +30,9 @@ struct tcache {
     struct magazine magazines[CLASSES];
     /* Colder. */
     struct arena *owner;
-    size_t bytes_left;          /* by which the magazines may yet grow, together */
-    ptrdiff_t outgoing_left;    /* bytes that the outgoing batch may yet hold */
-    struct tcache *next;        /* in its arena's list of active or of parked caches; under the arena's lock */
+    size_t bytes_left;       /* by which the magazines may yet grow, together */
+    ptrdiff_t outgoing_left; /* bytes that the outgoing batch may yet hold */
+    struct tcache *next;     /* in its arena's list of active or of parked caches; under the arena's lock */
     struct tcache *prev;
     struct batch *outgoing; /* NULL until the first block of another arena's */
 };
@@ -90,9 +90,9 @@ bool tcache_refill(struct tcache *cache, unsigned class);
  * once. */
 void tcache_give(struct tcache *cache, void *block, state_byte *state);
 
-/* A live block of `class` straight from an arena: for threads without a cache, and for the last resort. *state as
- * tcache_pop. */
-void *tcache_take_direct(struct arena *arena, unsigned class, size_t size, uint8_t *state);
+/* A live block of `class` straight from an arena, which may grow for it or not: for threads without a cache, and for
+ * the last resort. *state as tcache_pop. */
+void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, size_t size, uint8_t *state);
 
 /* ----------------------------------------------------------------------------------------------- life cycle */
 

@@ -25,7 +25,7 @@
 enum { GIVE_AGAIN = 0x7a5e };
 
 /* --------------------------------------------------------------------------------------------- the workload */
-enum { SLOTS = 600 };
+enum { SLOTS = 300 };
 
 static struct {
     unsigned char *block;
@@ -52,7 +52,7 @@ static void fill_slot(size_t i, unsigned char *block, size_t size) {
 /* Every category, growing, shrinking, moving, aligned, freed; enough to make zones, purge and unmap. */
 static void churn(uint64_t stream) {
     struct rng rng = rng_stream(7, stream);
-    for (int step = 0; step < 3000; step++) {
+    for (int step = 0; step < 1000; step++) {
         size_t i = rng_between(&rng, 0, SLOTS - 1), size = rng_size(&rng) * (step % 3 ? 1 : 4) + 1;
         errno = 0;
         switch (rng_between(&rng, 0, 4)) {
@@ -92,7 +92,7 @@ static void churn(uint64_t stream) {
             free(slots[i].block);
             fill_slot(i, allowed(malloc(size)), size);
         }
-        if (step % 500 == 0)
+        if (step % 250 == 0)
             check_slots();
     }
     check_slots();
@@ -101,15 +101,11 @@ static void churn(uint64_t stream) {
 /* 24 MiB of one kind, freed at once: crosses the retention limit, so that slabs are purged and spans unmapped. */
 static void swell(size_t size) {
     static unsigned char *blocks[24 << 10];
-    size_t count = (24 << 20) / size;
-    for (size_t i = 0; i < count; i++) {
-        errno = 0;
-        blocks[i] = allowed(malloc(size));
-        if (blocks[i])
-            memset(blocks[i], 0xdd, size);
-    }
-    for (size_t i = 0; i < count; i++)
-        free(blocks[i]);
+    size_t count = 0;
+    while (count < (24 << 20) / size && (blocks[count] = allowed(malloc(size))))
+        memset(blocks[count++], 0xdd, size);
+    while (count > 0)
+        free(blocks[--count]);
 }
 
 static void *churn_on_a_thread(void *argument) {
@@ -121,9 +117,28 @@ static void *churn_on_a_thread(void *argument) {
     return NULL;
 }
 
+/* One block that grows to 16 MiB and shrinks again: in place, or by moving its pages. */
+static void grow_and_shrink(void) {
+    size_t held = 100000;
+    unsigned char *block = allowed(malloc(held));
+    pattern_write(block, block ? 256 : 0, 1);
+    for (size_t size = held; block && size < 16 << 20; size += size / 2) {
+        unsigned char *grown = allowed(realloc(block, size));
+        held = grown ? size : held;
+        block = grown ? grown : block;
+        check(pattern_holds(block, 256, 1), "realloc to %zu lost contents", size);
+    }
+    for (; block && held > 10000; held /= 2) {
+        block = realloc(block, held / 2);
+        check(block && pattern_holds(block, 256, 1), "shrinking to %zu failed", held / 2);
+    }
+    free(block);
+}
+
 static void workload(void) {
     pthread_t thread;
     churn(0);
+    grow_and_shrink();
     swell(1024);
     swell(30000);
     swell(150000);

@@ -20,7 +20,7 @@ import java.util.zip.Inflater;
  */
 public class Threads {
     static final int THREADS = 4;
-    static final int ROUNDS = 60;
+    static final int ROUNDS = 150;
     static final int CHURN = 1000;
 
     record Packed(int size, long checksum, byte[] data) {}

@@ -4,11 +4,11 @@
 set -u
 source "$(dirname "$0")/lib.sh"
 begin java default-jdk-headless:javac default-jdk-headless:java
-live 256
+live 384 256
 
 round() {
-    run compile javac javac -J-Xmx"$((LIVE / 2))m" -d classes "$HERE/Threads.java"
-    run threads java java -Xmx"$((LIVE / 2))m" -XX:MaxDirectMemorySize="$((LIVE / 4))m" -cp classes Threads "$LIVE"
+    run compile javac javac -J-Xmx"$((LIVE / 3))m" -d classes "$HERE/Threads.java"
+    run threads java java -Xmx"$((LIVE / 3))m" -XX:MaxDirectMemorySize="$((LIVE / 6))m" -cp classes Threads $((LIVE / 3))
     (cd "$WORK" && find classes -name '*.class' | sort | xargs sha256sum) >"$WORK/classes.sums"
 }
 

@@ -17,6 +17,10 @@ ROUNDS = 120
 BATCH = 64
 
 
+class Mismatch(Exception):
+    pass
+
+
 class Redis:
     """Commands and replies of RESP; a missing value is None."""
 
@@ -91,7 +95,7 @@ class Client:
         for command, wanted in questions:
             got = self.protocol.read(self.stream)
             if got != wanted:
-                sys.exit("%.60r: got %.60r, wanted %.60r" % (command, got, wanted))
+                raise Mismatch("%.60r: got %.60r, wanted %.60r" % (command, got, wanted))
 
 
 def value_of(rng):
@@ -148,8 +152,11 @@ def main():
     keys = max(16, (mib << 20) // CLIENTS // 4096)
     tasks = [(protocol, path, verb, seed, number, keys) for number in range(CLIENTS)]
     with multiprocessing.Pool(CLIENTS) as pool:
-        for result in pool.map(client, tasks, 1):
-            print("client %d: %d keys, %s" % result)
+        try:
+            for result in pool.map(client, tasks, 1):
+                print("client %d: %d keys, %s" % result)
+        except (Mismatch, OSError) as error:
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -57,10 +57,12 @@ begin() {
         die "$library, copied to $TMP, cannot be preloaded: if that is mounted noexec, set TMPDIR to another place"
 }
 
-# live MIB: the size of the work, in MIB of memory at the most that are in use at one time. Sets LIVE.
+# live MIB [LEAST]: sets LIVE, the MiB that may be in use at one time, for the work to fit itself into: MIB, or a quarter
+# of the available memory if that is less. Some programs do not go below LEAST however little they are given to do.
 live() {
     LIVE=$(($(mem_bound $(($1 << 20))) >> 20))
     diag "$NAME: live set of at most $LIVE MiB"
+    ((LIVE >= ${2:-16})) || die "$NAME takes ${2:-16} MiB, which must be no more than a quarter of the available memory"
 }
 
 diag() { printf '# %s\n' "$*"; }
@@ -84,6 +86,11 @@ check() {
 # is GOT WANTED: for check.
 is() {
     [[ $1 == "$2" ]] || { printf 'got:    %s\nwanted: %s\n' "$1" "$2" && false; }
+}
+
+# not COMMAND: for check.
+not() {
+    ! "$@"
 }
 
 same() {

@@ -7,7 +7,7 @@ const { promisify } = require('util');
 const zlib = require('zlib');
 
 const THREADS = 4;
-const ROUNDS = 12;
+const ROUNDS = 30;
 const deflate = promisify(zlib.deflate);
 const inflate = promisify(zlib.inflate);
 

@@ -3,10 +3,10 @@
 set -u
 source "$(dirname "$0")/lib.sh"
 begin node nodejs:node
-live 192
+live 384 256
 
 round() {
-    run workers node node --max-old-space-size="$LIVE" "$HERE/node.js" "$LIVE"
+    run workers node node --max-old-space-size=$((LIVE / 3)) "$HERE/node.js" $((LIVE / 3))
 }
 
 both round

@@ -9,7 +9,7 @@ need "libpython$release-testsuite:/usr/lib/python$release/test/test_threading.py
 live 128
 export PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 
-suite=(test_threading test_thread test_threading_local test_fork1 test_queue test_gc test_weakref test_list test_dict
+suite=(test_threading test_thread test_threading_local test_fork1 test_gc test_weakref test_list test_dict
     test_set test_json test_re test_pickle test_bytes test_unicode test_array test_memoryview test_collections
     test_zlib test_decimal test_ctypes test_mmap)
 

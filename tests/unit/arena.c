@@ -1,0 +1,107 @@
+/* Arenas: batches, units and zones that serve another class without a new mapping, and the retention contract. */
+#include "arenas.h"
+#include "os.h"
+#include "tap.h"
+
+#define MANY 20000
+
+static unsigned seed = 99;
+static unsigned next_random(unsigned below) {
+    seed = seed * 1103515245u + 12345u;
+    return (seed >> 8) % below;
+}
+
+static struct entry held[CLASSES][MANY];
+static size_t counts[CLASSES];
+
+static size_t refill(struct arena *arena, unsigned class, struct entry *entries, size_t want) {
+    for (;;) {
+        arena_lock(arena);
+        size_t got = arena_refill_locked(arena, class, entries, want);
+        arena_unlock(arena);
+        if (got > 0 || !arena_grow(arena, class, arenas_zone_size()))
+            return got;
+    }
+}
+
+static size_t flush(struct arena *arena, const struct entry *entries, size_t count) {
+    struct entry twice;
+    arena_lock(arena);
+    size_t doubles = arena_flush_locked(arena, entries, count, &twice);
+    arena_unlock(arena);
+    return doubles;
+}
+
+static void batches(struct arena *arena) {
+    struct entry entries[64];
+    size_t got = refill(arena, 3, entries, 64);
+    bool descending = got == 64;
+    for (size_t i = 1; i < got; i++)
+        descending &= (uintptr_t)entries[i].block < (uintptr_t)entries[i - 1].block;
+    ok(descending, "a refill's lowest block is on top, so that they pop in address order");
+    ok(flush(arena, entries, got) == 0, "flush takes them all back");
+    ok(flush(arena, entries, 3) == 3, "and sees those that are there already");
+    ok(arena_is_valid(arena), "valid");
+}
+
+static void reuse(struct arena *arena) {
+    size_t got = 0;
+    while (got < MANY)
+        got += refill(arena, sizeclass_of(512), held[0] + got, MANY - got);
+    size_t mapped = os_mapped();
+    flush(arena, held[0], got);
+    for (got = 0; got < MANY / 2;)
+        got += refill(arena, sizeclass_of(1000), held[0] + got, MANY / 2 - got);
+    ok(os_mapped() == mapped, "freed units serve another class of their category: no new mapping");
+    flush(arena, held[0], got);
+    size_t small = refill(arena, sizeclass_of(30000), held[0], 2);
+    ok(small > 0 && os_mapped() == mapped, "an empty TINY zone serves SMALL: no new mapping");
+    flush(arena, held[0], small);
+}
+
+static void random_use(struct arena *arena) {
+    size_t invalid = 0, lost = 0, broken = 0;
+    for (int step = 0; step < 6000; step++) {
+        unsigned class = next_random(CLASSES);
+        size_t want = 1 + next_random(100);
+        if (next_random(2) == 0 && counts[class] + want <= MANY) {
+            counts[class] += refill(arena, class, held[class] + counts[class], want);
+        } else if (counts[class] > 0) {
+            want = min_size(want, counts[class]);
+            counts[class] -= want;
+            lost += flush(arena, held[class] + counts[class], want);
+            arenas_keep_contract();
+            broken += os_retained_excess() > 0;
+        }
+        if (step % 200 == 0)
+            invalid += !arena_is_valid(arena);
+    }
+    ok(invalid == 0 && lost == 0, "valid under 6,000 random batches");
+    for (unsigned class = 0; class < CLASSES; class ++) {
+        flush(arena, held[class], counts[class]);
+        counts[class] = 0;
+        arenas_keep_contract();
+        broken += os_retained_excess() > 0;
+    }
+    ok(broken == 0 && os_retained() <= RETAINED_MIN, "retained <= max(16 MiB, live / 8) after every flush");
+    arenas_purge_all();
+    ok(os_retained() == 0 && arena_is_valid(arena), "nothing is retained after a purge of all");
+}
+
+static size_t visited;
+static bool count_block(void *argument, const struct walk_block *block) {
+    (void)argument;
+    (void)block;
+    visited++;
+    return true;
+}
+
+int main(void) {
+    struct arena *arena = arenas_at(0);
+    batches(arena);
+    reuse(arena);
+    random_use(arena);
+    arenas_walk(count_block, NULL);
+    ok(visited == 0, "blocks that are taken but not live are not in the register");
+    return tap_done();
+}

@@ -1,0 +1,137 @@
+/* The LARGE tree: coalescing without new mappings, resizing in place, and random use against a model. */
+#include "large.h"
+#include "config.h"
+#include "os.h"
+#include "tap.h"
+
+#define SLOTS 200
+
+static unsigned seed = 7;
+static unsigned next_random(unsigned below) {
+    seed = seed * 1103515245u + 12345u;
+    return (seed >> 8) % below;
+}
+
+static void *take(size_t size) {
+    bool zeroed;
+    return large_take(size, 1, &zeroed);
+}
+
+static void coalescing(void) {
+    /* A span of our own to play in, whatever the kernel's layout: cut by resizing. */
+    char *whole = take(3 * MIB);
+    size_t mapped = os_mapped();
+    large_resize(whole, 1 * MIB, false);
+    char *second = take(1 * MIB);
+    char *third = take(1 * MIB);
+    ok(second == whole + MIB && third == whole + 2 * MIB, "a shrunk block's tail serves the next requests, first fit");
+    large_give(whole);
+    large_give(third);
+    large_give(second);
+    char *again = take(3 * MIB);
+    ok(again == whole && os_mapped() == mapped, "freed neighbours coalesce and serve a larger one: no new mapping");
+    large_resize(again, MIB, false);
+    ok(large_resize(again, 2 * MIB, false) == again && os_mapped() == mapped, "grows into the free span behind it");
+    struct large_view view;
+    ok(large_find((uintptr_t)again + 5, &view) && view.start == (uintptr_t)again && view.size == 2 * MIB,
+       "is found by an address inside");
+    large_give(again);
+    ok(!large_give(again) && large_is_valid(), "and is not freed twice");
+    large_unmap_free();
+    ok(!large_find((uintptr_t)again, &view) && large_is_valid(), "unmapping forgets it");
+}
+
+static void zeroes(void) {
+    bool zeroed;
+    char *block = large_take(MIB, 1, &zeroed);
+    ok(zeroed && block[5] == 0, "a fresh mapping is zero");
+    block[5] = 1;
+    large_give(block);
+    char *warm = large_take(MIB, 1, &zeroed);
+    ok(warm == block && !zeroed, "a cached one is not");
+    large_give(warm);
+    while (large_purge_oldest() > 0)
+        ;
+    ok(os_retained() == 0 && large_oldest() == UINT64_MAX, "purging leaves nothing retained");
+    char *purged = large_take(MIB, 1, &zeroed);
+    ok(purged == block && zeroed && purged[5] == 0, "a purged one keeps its addresses and is zero");
+    large_give(purged);
+    large_unmap_free();
+}
+
+static struct {
+    unsigned char *block;
+    size_t size;
+} slots[SLOTS];
+
+static bool check_edges(size_t i) {
+    return slots[i].block[0] == (unsigned char)i && slots[i].block[slots[i].size - 1] == (unsigned char)(i + 1);
+}
+
+static void mark_edges(size_t i) {
+    slots[i].block[0] = (unsigned char)i;
+    slots[i].block[slots[i].size - 1] = (unsigned char)(i + 1);
+}
+
+static bool overlaps(void) {
+    for (size_t i = 0; i < SLOTS; i++)
+        for (size_t j = 0; j < i; j++)
+            if (slots[i].block != NULL && slots[j].block != NULL && slots[i].block < slots[j].block + slots[j].size &&
+                slots[j].block < slots[i].block + slots[i].size)
+                return true;
+    return false;
+}
+
+static void random_use(void) {
+    size_t damaged = 0, invalid = 0, overlapping = 0, misaligned = 0;
+    for (int step = 0; step < 20000; step++) {
+        size_t i = next_random(SLOTS);
+        size_t size = 65537 + next_random(600000);
+        if (slots[i].block == NULL) {
+            bool zeroed;
+            size_t alignment = next_random(4) == 0 ? 4096u << next_random(9) : 1;
+            slots[i].block = large_take(size, alignment, &zeroed);
+            slots[i].size = size;
+            misaligned += (uintptr_t)slots[i].block % alignment != 0;
+            damaged += zeroed && slots[i].block[size / 2] != 0;
+            mark_edges(i);
+        } else if (next_random(3) == 0) {
+            damaged += !check_edges(i);
+            unsigned char first = slots[i].block[0];
+            unsigned char *moved = large_resize(slots[i].block, size, true);
+            if (moved != NULL) {
+                damaged += moved[0] != first;
+                slots[i].block = moved;
+                slots[i].size = size;
+                mark_edges(i);
+            }
+        } else {
+            damaged += !check_edges(i);
+            large_give(slots[i].block);
+            slots[i].block = NULL;
+        }
+        if (next_random(50) == 0)
+            large_purge_oldest();
+        if (step % 100 == 0) {
+            invalid += !large_is_valid();
+            overlapping += overlaps();
+        }
+    }
+    ok(damaged == 0 && overlapping == 0 && misaligned == 0, "20,000 random steps: contents kept, disjoint, aligned");
+    ok(invalid == 0, "and the tree valid all the way");
+
+    size_t live = 0, listed = 0;
+    for (size_t i = 0; i < SLOTS; i++)
+        live += slots[i].block != NULL;
+    struct large_view view;
+    for (uintptr_t from = 0; large_list(from, &view, 1) == 1; from = view.start + 1)
+        listed += view.kind == LARGE_LIVE;
+    ok(live == listed, "the list has exactly the live blocks");
+}
+
+int main(void) {
+    coalescing();
+    zeroes();
+    random_use();
+    return tap_done();
+}

@@ -67,7 +67,7 @@ void arenas_leave(struct arena *arena) {
 
 /* ------------------------------------------------------------------------------------------------- batches */
 static unsigned owner_of(const struct entry *entry) {
-    return load_relaxed(&slab_line_at((uintptr_t)entry->block)->arena);
+    return slab_arena(directory_find((uintptr_t)entry->block));
 }
 
 /* Sorts the entries of `owner` to the end, keeping their order; gives the number of the others. */
@@ -224,6 +224,14 @@ void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), 
             return;
         from = lowest + size;
     }
+}
+
+bool arenas_find_zone(uintptr_t address, unsigned *arena) {
+    size_t size;
+    for (*arena = 0; *arena < arena_count; ++*arena)
+        if (arena_next_zone(&arenas[*arena], zone_base(address), &size) == zone_base(address))
+            return address - zone_base(address) < size;
+    return false;
 }
 
 /* ----------------------------------------------------------------------------------------------------- fork */

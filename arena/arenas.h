@@ -57,6 +57,9 @@ struct walk_block {
  * allocate, free and block. Exact: a block live during the whole walk is visited once, one free during it is not. */
 void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), void *argument);
 
+/* Whose zone `address` lies in; false: in none. */
+bool arenas_find_zone(uintptr_t address, unsigned *arena);
+
 /* For fork. */
 void arenas_lock_all(void);
 void arenas_unlock_all(void);

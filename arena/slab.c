@@ -24,13 +24,13 @@ size_t slab_cells(unsigned class) {
 
 /* ------------------------------------------------------------------------------------- sizes and states */
 static slack_word *slack_of(const struct slab_line *line, const state_byte *state) {
-    state_byte *states = slab_states(line);
-    uint32_t blocks = sizeclasses[load_relaxed(&line->class)].blocks;
+    state_byte *states = load_relaxed(&line->states);
+    uint32_t blocks = sizeclasses[slab_class(line)].blocks;
     return (slack_word *)(states + slab_slack_offset(blocks)) + (state - states);
 }
 
 void slab_set_size(const struct slab_line *line, state_byte *state, size_t size) {
-    size_t slack = load_relaxed(&line->size) - size;
+    size_t slack = slab_block_size(line) - size;
     if (slack <= STATE_SLACK_MAX) {
         store_release(state, (uint8_t)(STATE_LIVE + slack));
         return;
@@ -42,7 +42,7 @@ void slab_set_size(const struct slab_line *line, state_byte *state, size_t size)
 size_t slab_size_of(const struct slab_line *line, const state_byte *state) {
     size_t value = load_acquire(state);
     size_t slack = value == STATE_WIDE ? load_relaxed(slack_of(line, state)) : value - STATE_LIVE;
-    return load_relaxed(&line->size) - slack;
+    return slab_block_size(line) - slack;
 }
 
 /* ------------------------------------------------------------------------------- under the arena's lock */
@@ -63,27 +63,25 @@ void slab_carve(struct slab *slab, unsigned class, uint16_t arena, void *cells, 
     slab->hint = 0;
     slab->status = SLAB_CARVED;
     struct slab_line *line = slab->line;
-    store_relaxed(&line->arena, arena);
-    store_relaxed(&line->class, (uint8_t) class);
-    store_relaxed(&line->states, (uint32_t)((uintptr_t)cells - zone_base((uintptr_t)cells)));
-    store_relaxed(&line->size, c->size);
+    store_relaxed(&line->owner, OWNER(arena, class));
+    store_relaxed(&line->states, (state_byte *)cells);
     store_relaxed(&line->reciprocal, c->reciprocal);
 }
 
 void *slab_uncarve(struct slab *slab) {
     ASSERT(slab->status == SLAB_CARVED && slab->free == slab->blocks);
     struct slab_line *line = slab->line;
-    void *cells = (void *)slab_states(line);
+    void *cells = (void *)load_relaxed(&line->states);
     store_relaxed(&line->reciprocal, 0);
-    store_relaxed(&line->size, 0);
-    store_relaxed(&line->states, 0);
+    store_relaxed(&line->owner, 0);
+    store_relaxed(&line->states, NULL);
     slab->status = SLAB_IDLE;
     return cells;
 }
 
 size_t slab_take(struct slab *slab, struct entry *entries, size_t want) {
     size_t count = min_size(want, slab->free);
-    state_byte *states = slab_states(slab->line);
+    state_byte *states = load_relaxed(&slab->line->states);
     size_t size = sizeclasses[slab->class].size;
     size_t word = slab->hint;
     for (size_t got = 0; got < count; word++) {
@@ -102,7 +100,7 @@ size_t slab_take(struct slab *slab, struct entry *entries, size_t want) {
 }
 
 bool slab_give(struct slab *slab, const struct entry *entry) {
-    size_t index = (size_t)(entry->state - slab_states(slab->line));
+    size_t index = (size_t)(entry->state - load_relaxed(&slab->line->states));
     size_t word = index / 64;
     uint64_t bit = UINT64_C(1) << (index % 64);
     if (UNLIKELY((slab->taken[word] & bit) == 0))
@@ -116,7 +114,7 @@ bool slab_give(struct slab *slab, const struct entry *entry) {
 
 /* A live block's slack word is written before its state, so it is read after. */
 void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks) {
-    const state_byte *from = slab_states(slab->line);
+    const state_byte *from = load_relaxed(&slab->line->states);
     const slack_word *from_slacks = (const slack_word *)(from + slab_slack_offset(slab->blocks));
     bool has_slacks = slack_bytes(slab->class) > 0;
     for (size_t i = 0; i < slab->blocks; i++) {
@@ -129,16 +127,16 @@ void slab_copy_register(const struct slab *slab, state_byte *states, slack_word 
 
 bool slab_is_valid(const struct slab *slab) {
     if (slab->status != SLAB_CARVED)
-        return load_relaxed(&slab->line->size) == 0 && load_relaxed(&slab->line->states) == 0;
+        return load_relaxed(&slab->line->reciprocal) == 0 && load_relaxed(&slab->line->states) == NULL;
     const struct sizeclass *c = &sizeclasses[slab->class];
-    if (slab->blocks != c->blocks || load_relaxed(&slab->line->size) != c->size)
+    if (slab->blocks != c->blocks || load_relaxed(&slab->line->reciprocal) != c->reciprocal)
         return false;
     size_t clear = 0;
     for (size_t i = 0; i < words_of(slab->blocks) * 64; i++) {
         bool taken = slab->taken[i / 64] >> (i % 64) & 1;
         if (taken)
             continue;
-        if (i >= slab->blocks || i / 64 < slab->hint || load_relaxed(&slab_states(slab->line)[i]) >= STATE_LIVE)
+        if (i >= slab->blocks || i / 64 < slab->hint || load_relaxed(&load_relaxed(&slab->line->states)[i]) >= STATE_LIVE)
             return false;
         clear++;
     }

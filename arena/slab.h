@@ -16,7 +16,7 @@
 #ifndef SLAB_H
 #define SLAB_H
 
-#include "config.h"
+#include "directory.h"
 #include "sizeclass.h"
 
 #define STATE_UNTOUCHED 0
@@ -25,21 +25,7 @@
 #define STATE_WIDE      255
 #define STATE_SLACK_MAX ((size_t)(STATE_WIDE - 1 - STATE_LIVE))
 
-typedef _Atomic uint8_t state_byte;
 typedef _Atomic uint16_t slack_word;
-
-/*
- * What free must know of a slab, 16 bytes, read without a lock; all zero while the unit is not carved. Written under
- * the arena's lock.
- */
-struct slab_line {
-    _Atomic uint32_t reciprocal;
-    _Atomic uint32_t size;
-    _Atomic uint32_t states; /* offset of the first state byte from the zone's start */
-    _Atomic uint16_t arena;
-    _Atomic uint8_t class;
-    uint8_t unused;
-};
 
 enum slab_status { SLAB_IDLE, SLAB_DIRTY, SLAB_PURGING, SLAB_CARVED };
 
@@ -65,23 +51,9 @@ struct entry {
     state_byte *state;
 };
 
-/* ------------------------------------------------------------------------------------- from an address
- * For addresses in the directory only. */
+/* ------------------------------------------------------------------------------------- from an address */
 INLINE uintptr_t zone_base(uintptr_t address) {
     return address & ~(uintptr_t)(ZONE_SPAN - 1);
-}
-
-INLINE struct slab_line *slab_line_at(uintptr_t address) {
-    struct slab_line *lines = (struct slab_line *)(zone_base(address) + LINES_OFFSET);
-    return &lines[address >> UNIT_SHIFT & (ZONE_UNITS - 1)];
-}
-
-INLINE size_t slab_index_at(const struct slab_line *line, uintptr_t address) {
-    return (address & (UNIT_SIZE - 1)) * load_relaxed(&line->reciprocal) >> 32;
-}
-
-INLINE state_byte *slab_states(const struct slab_line *line) {
-    return (state_byte *)(zone_base((uintptr_t)line) + load_relaxed(&line->states));
 }
 
 /*
@@ -90,11 +62,35 @@ INLINE state_byte *slab_states(const struct slab_line *line) {
  * is not carved it never is, as the reciprocal is 0. In the rest behind the last block the state is padding: 0.
  */
 INLINE state_byte *slab_state_at(const struct slab_line *line, uintptr_t address) {
-    uint64_t reciprocal = load_relaxed(&line->reciprocal);
-    uint64_t product = (address & (UNIT_SIZE - 1)) * reciprocal;
+    uint32_t reciprocal = load_relaxed(&line->reciprocal);
+    uint64_t product = (address & (UNIT_SIZE - 1)) * (uint64_t)reciprocal;
     if (UNLIKELY((uint32_t)product >= reciprocal))
         return NULL;
-    return (state_byte *)(zone_base(address) + load_relaxed(&line->states) + (product >> 32));
+    return load_relaxed(&line->states) + (product >> 32);
+}
+
+/* The index of the block that `address` lies in. */
+INLINE size_t slab_index_at(const struct slab_line *line, uintptr_t address) {
+    return (address & (UNIT_SIZE - 1)) * load_relaxed(&line->reciprocal) >> 32;
+}
+
+INLINE unsigned slab_arena(const struct slab_line *line) {
+    return OWNER_ARENA(load_relaxed(&line->owner));
+}
+
+INLINE unsigned slab_class(const struct slab_line *line) {
+    return OWNER_CLASS(load_relaxed(&line->owner));
+}
+
+INLINE size_t slab_block_size(const struct slab_line *line) {
+    return sizeclasses[slab_class(line)].size;
+}
+
+/* The state of the live block that starts at `address`, and its line; NULL: there is none. */
+INLINE state_byte *slab_find_live(uintptr_t address, struct slab_line **line) {
+    *line = directory_find(address);
+    state_byte *state = LIKELY(*line != NULL) ? slab_state_at(*line, address) : NULL;
+    return LIKELY(state != NULL && load_relaxed(state) >= STATE_LIVE) ? state : NULL;
 }
 
 /* ------------------------------------------------------------------------------------ sizes and states */
@@ -148,8 +144,7 @@ void slab_list_append(struct slab_list *list, struct slab *slab);
 void slab_list_prepend(struct slab_list *list, struct slab *slab);
 void slab_list_remove(struct slab_list *list, struct slab *slab);
 
-_Static_assert(sizeof(struct slab_line) == 16, "four lines to a cache line");
-_Static_assert(sizeof(state_byte) == 1 && sizeof(slack_word) == 2, "atomics of the width of what they hold");
+_Static_assert(sizeof(slack_word) == 2, "an atomic of the width of what it holds");
 _Static_assert(UNIT_SIZE / (TINY_MAX + 1) <= 64, "the states of a SMALL slab are one line: slab_small_slack");
 /* The widest slack is that of a SMALL_MAX block shrunk to one byte, as a block of size 0 is TINY. */
 _Static_assert(SMALL_MAX - 1 <= UINT16_MAX, "a slack fits its word");

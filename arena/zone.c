@@ -47,13 +47,14 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
     if (zone == NULL)
         return NULL;
     unsigned units = (unsigned)(size / UNIT_SIZE);
-    if ((uintptr_t)zone >> ZONE_SHIFT >= DIRECTORY_BITS || !os_guard((char *)zone + size - UNIT_SIZE, UNIT_SIZE)) {
+    if (!directory_add((uintptr_t)zone) || !os_guard((char *)zone + size - UNIT_SIZE, UNIT_SIZE)) {
         os_unmap(zone, size);
         return NULL;
     }
     store_relaxed(&newest_zone, (uintptr_t)zone);
     zone->category = (uint8_t)category;
     zone->arena = arena;
+    zone->lines = directory_find((uintptr_t)zone);
     zone->first_unit = (uint16_t)HEADER_UNITS(units);
     zone->last_unit = (uint16_t)(units - 1);
     zone->cells = (uint16_t)((zone->first_unit * UNIT_SIZE - CELLS_OFFSET) / CELL_SIZE);
@@ -61,17 +62,12 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
         unit_set_add(zone->idle, unit);
         unit_set_add(zone->zero, unit);
     }
-    directory_add((uintptr_t)zone);
     return zone;
 }
 
 bool zone_destroy(struct zone *zone) {
     ASSERT(zone_is_empty(zone));
-    directory_remove((uintptr_t)zone);
-    if (os_unmap(zone, zone_size(zone)))
-        return true;
-    directory_add((uintptr_t)zone);
-    return false;
+    return os_unmap(zone, zone_size(zone));
 }
 
 /* ----------------------------------------------------------------------------------------------- the cells */
@@ -188,7 +184,7 @@ static bool unit_is_valid(const struct zone *zone, unsigned unit) {
     if (idle + dirty + purging + carved != 1 || (unit_set_has(zone->zero, unit) && !idle))
         return false;
     if (!carved)
-        return load_relaxed(&zone->lines[unit].size) == 0 && load_relaxed(&zone->lines[unit].states) == 0;
+        return load_relaxed(&zone->lines[unit].reciprocal) == 0 && load_relaxed(&zone->lines[unit].states) == NULL;
     return slab->line == &zone->lines[unit] && slab_is_valid(slab);
 }
 

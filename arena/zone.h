@@ -1,7 +1,7 @@
 /*
  * A zone: one mapping on an 8 MiB boundary, of one category, cut into 64 KiB units.
  *
- *   unit 0 ..              the header: this structure, the slab lines, and the cells with every slab's states
+ *   unit 0 ..              the header: this structure, and the cells with every slab's states
  *   first_unit ..          slabs
  *   the last unit          PROT_NONE, so that no overrun reaches the next zone's header
  *
@@ -38,12 +38,11 @@ struct zone {
     unit_set zero;
     unit_set dirty;
     unit_set purging;
-    ALIGNED(LINES_OFFSET) struct slab_line lines[ZONE_UNITS];
+    struct slab_line *lines; /* its part of the directory; constant */
     struct slab slabs[ZONE_UNITS];
     uint64_t cells_taken[CELL_WORDS];
 };
 
-_Static_assert(offsetof(struct zone, lines) == LINES_OFFSET, "slab_line_at finds the lines");
 _Static_assert(sizeof(struct zone) <= CELLS_OFFSET, "the cells begin after the zone's own fields");
 
 INLINE struct zone *zone_of(const void *inside) {
@@ -62,8 +61,8 @@ INLINE bool unit_set_has(const unit_set set, unsigned unit) {
     return set[unit / 64] >> (unit % 64) & 1;
 }
 
-/* Maps a zone of `size` bytes (a power of two from ZONE_SIZE_MIN to ZONE_SPAN) and enters it in the directory; NULL
- * when the kernel refuses. Makes system calls, as does zone_destroy: no lock held. */
+/* Maps a zone of `size` bytes (a power of two from ZONE_SIZE_MIN to ZONE_SPAN); NULL when the kernel refuses. Makes
+ * system calls, as does zone_destroy: no lock held. */
 struct zone *zone_create(size_t size, uint16_t arena, enum category category);
 
 /* Unmaps a zone that has left its arena. false: the kernel refuses, and the zone stands as it was. */

@@ -38,9 +38,8 @@
 #define ZONE_UNITS     (ZONE_SPAN / UNIT_SIZE)
 #define ZONE_SIZE_MIN  (512 * KIB) /* under RLIMIT_AS or RLIMIT_DATA */
 #define ZONE_LIMIT_DIV 32          /* a zone is at most this part of the limit */
-#define LINES_OFFSET   256         /* of the slab lines in the zone header */
 #define CELL_SIZE      ((size_t)256)
-#define CELLS_OFFSET   (12 * KIB) /* of the cells in the zone header: what comes before is struct zone */
+#define CELLS_OFFSET   (9 * KIB) /* of the cells in the zone header: what comes before is struct zone */
 /* Header units of a zone of n units: room for the states of a zone full of 16-byte blocks. */
 #define HEADER_UNITS(n) ((n)*9 / ZONE_UNITS ? (n)*9 / ZONE_UNITS : 1)
 

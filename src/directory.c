@@ -1,22 +1,27 @@
 #include "directory.h"
-#include "message.h"
 #include "os.h"
 
+#define LEAF_SIZE (LEAF_LINES * sizeof(struct slab_line))
+
 /* In .bss: the pages that are touched, mostly one, are all that it costs. */
-_Atomic uint64_t directory[DIRECTORY_BITS / 64];
+struct slab_line *_Atomic directory[LEAF_COUNT];
 
 void directory_boot(void) {
     os_avoid_huge_pages(directory, sizeof directory);
 }
 
-void directory_add(uintptr_t zone) {
-    uintptr_t slot = zone >> ZONE_SHIFT;
-    ASSERT(zone % ZONE_SPAN == 0 && slot < DIRECTORY_BITS && !directory_contains(zone));
-    atomic_fetch_or_explicit(&directory[slot / 64], UINT64_C(1) << (slot % 64), memory_order_release);
-}
-
-void directory_remove(uintptr_t zone) {
-    uintptr_t slot = zone >> ZONE_SHIFT;
-    ASSERT(directory_contains(zone));
-    atomic_fetch_and_explicit(&directory[slot / 64], ~(UINT64_C(1) << (slot % 64)), memory_order_release);
+/* Leaves are never taken back: the reader of a line needs no lock. */
+bool directory_add(uintptr_t zone) {
+    if (zone >> LEAF_SHIFT >= LEAF_COUNT)
+        return false;
+    struct slab_line *_Atomic *slot = &directory[zone >> LEAF_SHIFT];
+    struct slab_line *none = NULL;
+    if (load_acquire(slot) != NULL)
+        return true;
+    struct slab_line *leaf = os_map(LEAF_SIZE);
+    if (leaf == NULL)
+        return false;
+    if (!atomic_compare_exchange_strong_explicit(slot, &none, leaf, memory_order_acq_rel, memory_order_acquire))
+        os_unmap(leaf, LEAF_SIZE); /* another thread was faster */
+    return true;
 }

@@ -25,12 +25,13 @@ static NOINLINE void *calloc_slow(size_t size) {
     return block;
 }
 
-/* *state as tcache_pop; NULL: not wanted. */
-INLINE void *hit(size_t size, uint8_t *state) {
+/* *before as tcache_pop. */
+INLINE void *hit(size_t size, uint8_t *before) {
+    struct tcache *cache = tcache_current;
     if (LIKELY(size <= TINY_MAX))
-        return tcache_pop(tcache_current, TINY, sizeclass_of_tiny[(size + 15) / 16], size, state);
+        return tcache_pop(tcache_magazine(cache, cache->tiny[(size + 15) / 16]), TINY, size, before);
     if (LIKELY(size <= SMALL_MAX))
-        return tcache_pop(tcache_current, SMALL, sizeclass_of_small[(size - 1) / 128], size, state);
+        return tcache_pop(&cache->magazines[sizeclass_of_small[(size - 1) / 128]], SMALL, size, before);
     return NULL;
 }
 
@@ -58,9 +59,9 @@ static NOINLINE void free_slow(void *block) {
         return;
     int saved = errno;
     struct tcache *cache = process_enter();
-    uintptr_t address = (uintptr_t)block;
-    state_byte *state = directory_contains(address) ? slab_state_at(slab_line_at(address), address) : NULL;
-    if (state != NULL && load_relaxed(state) >= STATE_LIVE)
+    struct slab_line *line;
+    state_byte *state = slab_find_live((uintptr_t)block, &line);
+    if (state != NULL)
         tcache_give(cache, block, state);
     else if (large_give(block))
         arenas_keep_contract();
@@ -70,20 +71,16 @@ static NOINLINE void free_slow(void *block) {
 }
 
 PUBLIC void cadastre_free(void *block) {
-    uintptr_t address = (uintptr_t)block;
-    if (UNLIKELY(!directory_contains(address))) {
-        free_slow(block);
-        return;
-    }
-    const struct slab_line *line = slab_line_at(address);
-    state_byte *state = slab_state_at(line, address);
-    if (UNLIKELY(state == NULL || load_relaxed(state) < STATE_LIVE)) {
+    struct slab_line *line;
+    state_byte *state = slab_find_live((uintptr_t)block, &line);
+    if (UNLIKELY(state == NULL)) {
         free_slow(block);
         return;
     }
     struct tcache *cache = tcache_current;
-    if (UNLIKELY(load_relaxed(&line->arena) != cache->arena ||
-                 !tcache_push(cache, load_relaxed(&line->class), block, state)))
+    uint32_t scaled_class = load_relaxed(&line->owner) ^ cache->owner_key; /* if the arenas are the same */
+    if (UNLIKELY(scaled_class >> OWNER_ARENA_SHIFT != 0 ||
+                 !tcache_push(tcache_magazine(cache, scaled_class), block, state)))
         free_slow(block);
 }
 

@@ -1,6 +1,5 @@
 #include "misuse.h"
 #include "arenas.h"
-#include "directory.h"
 #include "large.h"
 #include "message.h"
 #include "syscall.h"
@@ -138,11 +137,11 @@ static void add_nothing(struct text *text, size_t arena) {
 }
 
 static void add_slab(struct text *text, const char *call, uintptr_t address, const struct slab_line *line) {
-    size_t size = load_relaxed(&line->size);
-    size_t arena = load_relaxed(&line->arena);
+    size_t size = slab_block_size(line);
+    size_t arena = slab_arena(line);
     size_t index = slab_index_at(line, address);
     size_t start = round_down(address, UNIT_SIZE) + index * size;
-    const state_byte *state = slab_states(line) + index;
+    const state_byte *state = load_relaxed(&line->states) + index;
     uint8_t value = index < UNIT_SIZE / size ? load_relaxed(state) : STATE_UNTOUCHED;
     if (value == STATE_UNTOUCHED) {
         add_nothing(text, arena);
@@ -168,13 +167,14 @@ COLD void misuse_report_pointer(const char *call, const void *pointer) {
     struct text text = begin(buffer, call, pointer);
     uintptr_t address = (uintptr_t)pointer;
     struct large_view view;
-    const struct slab_line *line = directory_contains(address) ? slab_line_at(address) : NULL;
-    if (line != NULL && load_relaxed(&line->size) != 0)
+    const struct slab_line *line = directory_find(address);
+    unsigned arena;
+    if (line != NULL && load_relaxed(&line->reciprocal) != 0)
         add_slab(&text, call, address, line);
-    else if (large_find(address, &view)) /* a LARGE span may lie behind a short zone */
+    else if (large_find(address, &view))
         add_large(&text, call, address, &view);
-    else if (line != NULL && address - zone_base(address) < zone_size(zone_of(pointer)))
-        add_nothing(&text, zone_of(pointer)->arena);
+    else if (line != NULL && arenas_find_zone(address, &arena))
+        add_nothing(&text, arena);
     else
         add_foreign(&text, address);
     end(&text);
@@ -185,8 +185,9 @@ static void add_block(struct text *text, const void *block, size_t given, size_t
     add_bytes(text, "", given, " given, block of ");
     add_bytes(text, "", size, " bytes (capacity ");
     add_bytes(text, "", capacity, "), ");
-    if (directory_contains(address) && load_relaxed(&slab_line_at(address)->size) != 0)
-        add_bytes(text, "arena ", load_relaxed(&slab_line_at(address)->arena), "");
+    const struct slab_line *line = directory_find(address);
+    if (line != NULL && load_relaxed(&line->reciprocal) != 0)
+        add_bytes(text, "arena ", slab_arena(line), "");
     else
         text_add(text, "LARGE");
 }

@@ -1,6 +1,5 @@
 #include "arenas.h"
 #include "cadastre.h"
-#include "directory.h"
 #include "large.h"
 #include "misuse.h"
 #include "names.h"
@@ -25,7 +24,7 @@ static void *move_block(void *block, size_t capacity, size_t size) {
 }
 
 static void *resize_slab_block(const struct slab_line *line, void *block, state_byte *state, size_t size) {
-    size_t capacity = load_relaxed(&line->size);
+    size_t capacity = slab_block_size(line);
     if (size <= capacity && SHRINK_IN_PLACE(capacity, size)) {
         slab_set_size(line, state, size);
         return block;
@@ -58,15 +57,13 @@ PUBLIC void *cadastre_realloc(void *block, size_t size) {
     struct large_view view;
     if (block == NULL)
         return cadastre_malloc(size);
-    if (directory_contains(address)) {
-        const struct slab_line *line = slab_line_at(address);
-        state_byte *state = slab_state_at(line, address);
-        if (LIKELY(state != NULL && load_relaxed(state) >= STATE_LIVE)) {
-            if (LIKELY(size != 0))
-                return resize_slab_block(line, block, state, size);
-            cadastre_free(block);
-            return NULL;
-        }
+    struct slab_line *line;
+    state_byte *state = slab_find_live(address, &line);
+    if (LIKELY(state != NULL)) {
+        if (LIKELY(size != 0))
+            return resize_slab_block(line, block, state, size);
+        cadastre_free(block);
+        return NULL;
     }
     if (UNLIKELY(!large_find(address, &view) || view.start != address || view.kind != LARGE_LIVE)) {
         misuse_report_pointer("realloc", block);

@@ -18,8 +18,8 @@ static void *take_anywhere(unsigned class, size_t size, uint8_t *state) {
 }
 
 static void *pop(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
-    return sizeclass_is_tiny(class) ? tcache_pop(cache, TINY, class, size, state)
-                                    : tcache_pop(cache, SMALL, class, size, state);
+    struct magazine *magazine = &cache->magazines[class];
+    return sizeclass_is_tiny(class) ? tcache_pop(magazine, TINY, size, state) : tcache_pop(magazine, SMALL, size, state);
 }
 
 static void *take_block(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
@@ -68,16 +68,14 @@ void *request_large(size_t size, size_t alignment, bool *zeroed) {
 
 bool request_describe(const void *block, size_t *size, size_t *capacity) {
     uintptr_t address = (uintptr_t)block;
-    struct large_view view;
-    if (directory_contains(address)) {
-        const struct slab_line *line = slab_line_at(address);
-        const state_byte *state = slab_state_at(line, address);
-        if (state != NULL && load_relaxed(state) >= STATE_LIVE) {
-            *size = slab_size_of(line, state);
-            *capacity = load_relaxed(&line->size);
-            return true;
-        }
+    struct slab_line *line;
+    const state_byte *state = slab_find_live(address, &line);
+    if (state != NULL) {
+        *size = slab_size_of(line, state);
+        *capacity = slab_block_size(line);
+        return true;
     }
+    struct large_view view;
     if (!large_find(address, &view) || view.start != address || view.kind != LARGE_LIVE)
         return false;
     *size = view.size;

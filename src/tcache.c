@@ -20,7 +20,8 @@ static const struct entry no_entry;
             NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8                                                                \
     }
 
-static const struct tcache no_cache = {.arena = ARENA_NONE, .magazines = NO_MAGAZINES};
+/* Its `tiny` is all zero: whatever the size, the first magazine, which is as empty as any. */
+static const struct tcache no_cache = {.owner_key = OWNER(ARENA_NONE, 0), .magazines = NO_MAGAZINES};
 
 __thread struct tcache *tcache_current = (struct tcache *)&no_cache;
 static __thread bool is_detached; /* the thread's destructor has run */
@@ -29,15 +30,15 @@ static __thread bool is_detached; /* the thread's destructor has run */
 static void report_twice(size_t count, const struct entry *entry) {
     if (LIKELY(count == 0))
         return;
-    const struct slab_line *line = slab_line_at((uintptr_t)entry->block);
+    const struct slab_line *line = directory_find((uintptr_t)entry->block);
     char buffer[200];
     struct text text = {buffer, 0, sizeof buffer - 1, -1};
     text_add(&text, "free(");
     text_add_hex(&text, (uintptr_t)entry->block);
     text_add(&text, "): double free, by two threads at once: block of class ");
-    text_add_decimal(&text, load_relaxed(&line->size));
+    text_add_decimal(&text, slab_block_size(line));
     text_add(&text, " bytes, arena ");
-    text_add_decimal(&text, load_relaxed(&line->arena));
+    text_add_decimal(&text, slab_arena(line));
     buffer[text.length] = '\0';
     message_report_misuse(buffer);
 }
@@ -154,15 +155,15 @@ static void give_remote(struct tcache *cache, void *block, state_byte *state, si
 }
 
 void tcache_give(struct tcache *cache, void *block, state_byte *state) {
-    const struct slab_line *line = slab_line_at((uintptr_t)block);
-    unsigned owner = load_relaxed(&line->arena);
-    unsigned class = load_relaxed(&line->class);
-    bool remote = owner != cache->arena;
+    const struct slab_line *line = directory_find((uintptr_t)block);
+    unsigned owner = slab_arena(line);
+    unsigned class = slab_class(line);
+    bool remote = OWNER(owner, 0) != cache->owner_key;
     if (UNLIKELY(!tcache_is_real(cache) || (remote && cache->outgoing == NULL && !make_outgoing(cache)))) {
         give_direct(arenas_at(owner), block, state);
     } else if (remote) {
-        give_remote(cache, block, state, load_relaxed(&line->size));
-    } else if (!tcache_push(cache, class, block, state)) {
+        give_remote(cache, block, state, sizeclasses[class].size);
+    } else if (!tcache_push(&cache->magazines[class], block, state)) {
         struct magazine *magazine = &cache->magazines[class];
         if (!grow_magazine(cache, class)) {
             if (entries_of(magazine) == 0) { /* no memory even for its array */
@@ -171,7 +172,7 @@ void tcache_give(struct tcache *cache, void *block, state_byte *state) {
             }
             flush_magazine(cache, class, (entries_of(magazine) + 1) / 2);
         }
-        tcache_push(cache, class, block, state);
+        tcache_push(magazine, block, state);
     }
 }
 
@@ -187,7 +188,7 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
             return NULL;
     }
     *state = load_relaxed(entry.state);
-    slab_set_size(slab_line_at((uintptr_t)entry.block), entry.state, size);
+    slab_set_size(directory_find((uintptr_t)entry.block), entry.state, size);
     return entry.block;
 }
 
@@ -219,7 +220,9 @@ static struct tcache *create(struct arena *arena) {
     if (cache == NULL)
         return NULL;
     memset(cache, 0, sizeof *cache);
-    cache->arena = arena->index;
+    cache->owner_key = OWNER(arena->index, 0);
+    for (size_t i = 0; i <= TINY_MAX / 16; i++)
+        cache->tiny[i] = (uint16_t)(sizeclass_of_tiny[i] << OWNER_CLASS_SHIFT);
     cache->owner = arena;
     cache->bytes_left = TCACHE_BYTES_MAX;
     cache->outgoing_left = OUTGOING_BYTES_MAX;

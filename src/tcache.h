@@ -14,7 +14,6 @@
 #define TCACHE_H
 
 #include "arenas.h"
-#include "directory.h"
 
 struct magazine {
     struct entry *_Atomic top; /* written by the owner only; atomic for the child of fork */
@@ -25,8 +24,9 @@ struct magazine {
 };
 
 struct tcache {
-    uint32_t arena; /* index; ARENA_NONE in a cache that caches nothing */
-    uint32_t unused;
+    uint32_t owner_key; /* OWNER(arena, 0); ARENA_NONE's in a cache that caches nothing */
+    /* Offsets in `magazines` by (size + 15) / 16: sizeclass_of_tiny, near at hand and scaled. */
+    uint16_t tiny[TINY_MAX / 16 + 1];
     struct magazine magazines[CLASSES];
     /* Colder. */
     struct arena *owner;
@@ -42,24 +42,28 @@ struct tcache {
 extern __thread struct tcache *tcache_current;
 
 INLINE bool tcache_is_real(const struct tcache *cache) {
-    return cache->arena != ARENA_NONE;
+    return cache->owner_key != OWNER(ARENA_NONE, 0);
 }
 
 /* ------------------------------------------------------------------------------------------- the hit paths */
 
+INLINE struct magazine *tcache_magazine(struct tcache *cache, size_t scaled_class) {
+    return (struct magazine *)((char *)cache->magazines + scaled_class);
+}
+
 /*
- * A live block for `size` bytes of `class`, the tightest for it, or NULL: the magazine is empty. `category` is the
- * class's and a constant at each call; *state is the state that it had, which says whether its bytes are zero.
+ * A live block for `size` bytes, or NULL: the magazine is empty. Its class is the tightest for the size, or for TINY
+ * wastes no more than STATE_SLACK_MAX; `category` is the class's, and a constant at each call. *before: the state that
+ * the block had, which says whether its bytes are zero; NULL: not wanted.
  */
-INLINE void *tcache_pop(struct tcache *cache, enum category category, size_t class, size_t size, uint8_t *state) {
-    struct magazine *magazine = &cache->magazines[class];
+INLINE void *tcache_pop(struct magazine *magazine, enum category category, size_t size, uint8_t *before) {
     struct entry *top = load_relaxed(&magazine->top);
     void *block = top->block;
     if (UNLIKELY(block == NULL))
         return NULL;
     store_relaxed(&magazine->top, top - 1);
-    if (state != NULL)
-        *state = load_relaxed(top->state);
+    if (before != NULL)
+        *before = load_relaxed(top->state);
     if (category == TINY) {
         store_release(top->state, (uint8_t)(magazine->live_bias - size));
     } else {
@@ -70,8 +74,7 @@ INLINE void *tcache_pop(struct tcache *cache, enum category category, size_t cla
 }
 
 /* Frees a live block of the cache's own arena. false, and nothing done: the magazine is full. */
-INLINE bool tcache_push(struct tcache *cache, size_t class, void *block, state_byte *state) {
-    struct magazine *magazine = &cache->magazines[class];
+INLINE bool tcache_push(struct magazine *magazine, void *block, state_byte *state) {
     struct entry *top = load_relaxed(&magazine->top);
     if (UNLIKELY(top == magazine->limit))
         return false;
@@ -113,7 +116,7 @@ void tcache_adopt_orphans(void);
 /* Bytes in blocks that caches hold, by counting; exact only when no thread runs. */
 size_t tcache_bytes_of(struct arena *arena);
 
-_Static_assert(sizeof(struct magazine) == 32, "indexed by a shift");
+_Static_assert(sizeof(struct magazine) == 1 << OWNER_CLASS_SHIFT, "an owner word holds a magazine's offset");
 /* A TINY request's slack fits the state byte: the widest step is that of the last doubling. */
 _Static_assert(TINY_MAX / 16 + 16 <= STATE_SLACK_MAX, "tcache_set_live");
 

@@ -45,7 +45,8 @@ static void powers_of_two(void) {
 
 /* memalign, aligned_alloc and posix_memalign, each alignment with each kind of size; contents do not overlap. */
 static void aligned_requests(void) {
-    static const size_t sizes[] = {0, 1, 15, 16, 100, 500, 1024, 1025, 4096, 10000, 33000, 65536, 65537, 200000, 1 << 20};
+    static const size_t sizes[] = {0,    1,     15,    16,    100,   500,    1024,   1025,
+                                   4096, 10000, 33000, 65536, 65537, 200000, 1 << 20};
     size_t bound = mem_bound(256 * MIB);
     diag("aligned blocks: at most %zu MiB at once", bound / MIB);
     for (size_t alignment = 16; alignment <= 64 * MIB; alignment *= 2) {
@@ -56,8 +57,7 @@ static void aligned_requests(void) {
             void *blocks[3] = {memalign(alignment, sizes[s]), aligned_alloc(alignment, sizes[s]), NULL};
             good &= posix_memalign(&blocks[2], alignment, sizes[s]) == 0;
             for (int i = 0; i < 3; i++) {
-                good &= blocks[i] && (uintptr_t)blocks[i] % alignment == 0 &&
-                        malloc_usable_size(blocks[i]) >= sizes[s];
+                good &= blocks[i] && (uintptr_t)blocks[i] % alignment == 0 && malloc_usable_size(blocks[i]) >= sizes[s];
                 if (blocks[i] && sizes[s])
                     memset(blocks[i], i + 1, sizes[s]);
             }

@@ -40,13 +40,13 @@ static const struct names families[] = {
 static const struct names *n;
 
 /* NULL, and errno as said. */
-#define refuses(call, error)                                                                                 \
+#define refuses(call, error)                                                                                           \
     (errno = UNTOUCHED, (call) == NULL && errno == (error) ? 1 : (diag("%s: errno %d", #call, errno), 0))
 
 static void zero_sizes(void) {
     errno = UNTOUCHED;
-    void *blocks[] = {n->malloc(0),        n->malloc(0),      n->calloc(0, 8), n->calloc(8, 0), n->calloc(0, 0),
-                      n->realloc(NULL, 0), n->memalign(64, 0), n->valloc(0)};
+    void *blocks[] = {n->malloc(0),    n->malloc(0),        n->calloc(0, 8),    n->calloc(8, 0),
+                      n->calloc(0, 0), n->realloc(NULL, 0), n->memalign(64, 0), n->valloc(0)};
     int unique = 1;
     for (size_t i = 0; i < COUNT(blocks); i++)
         for (size_t j = 0; j <= i; j++)
@@ -97,9 +97,8 @@ static void sizes_too_large(void) {
 static void products_overflow(void) {
     static const struct {
         size_t count, size;
-    } products[] = {{SIZE_MAX, 2},        {2, SIZE_MAX},
-                    {SIZE_MAX, SIZE_MAX}, {(size_t)1 << 32, (size_t)1 << 32},
-                    {SIZE_MAX / 2, 3},    {SIZE_MAX / 16 + 2, 16} /* wraps round to a small number */};
+    } products[] = {{SIZE_MAX, 2},     {2, SIZE_MAX},          {SIZE_MAX, SIZE_MAX}, {(size_t)1 << 32, (size_t)1 << 32},
+                    {SIZE_MAX / 2, 3}, {SIZE_MAX / 16 + 2, 16} /* wraps round to a small number */};
     char *block = n->malloc(64);
     memset(block, 7, 64);
     int refused = 1;
@@ -197,8 +196,8 @@ static void alignments_rounded_up(void) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char *v = n->valloc(1), *p = n->pvalloc(1), *p0 = n->pvalloc(0), *p2 = n->pvalloc(page + 1);
     ok((uintptr_t)v % page == 0 && (uintptr_t)p % page == 0, "%svalloc, pvalloc: on a page", n->prefix);
-    ok(p0 && n->malloc_usable_size(p) >= page && n->malloc_usable_size(p2) >= 2 * page,
-       "%spvalloc: whole pages", n->prefix);
+    ok(p0 && n->malloc_usable_size(p) >= page && n->malloc_usable_size(p2) >= 2 * page, "%spvalloc: whole pages",
+       n->prefix);
     n->free(v), n->free(p), n->free(p0), n->free(p2);
 }
 
@@ -207,8 +206,8 @@ static void errno_survives(void) {
     int alone = 1;
     for (size_t size = 0; size <= 32 << 20; size = size * 2 + 1) {
         errno = UNTOUCHED;
-        void *blocks[] = {n->malloc(size),       n->calloc(1, size),       n->memalign(128, size),
-                          n->valloc(size),       n->aligned_alloc(64, size), n->realloc(NULL, size),
+        void *blocks[] = {n->malloc(size),    n->calloc(1, size),         n->memalign(128, size),
+                          n->valloc(size),    n->aligned_alloc(64, size), n->realloc(NULL, size),
                           n->malloc(size / 2)};
         blocks[6] = n->realloc(blocks[6], size + 1);
         blocks[6] = n->realloc(blocks[6], size / 3 + 1);

@@ -29,9 +29,9 @@ struct heapmap {
     size_t count;
     size_t capacity;
     size_t headings;
-    size_t total;      /* as printed */
-    char error[256];   /* the first rule broken, "" if none */
-    const char *text;  /* the whole output */
+    size_t total;     /* as printed */
+    char error[256];  /* the first rule broken, "" if none */
+    const char *text; /* the whole output */
     size_t length;
 };
 
@@ -162,8 +162,7 @@ __attribute__((unused)) static struct heapmap heapmap_read(void) {
     close(out);
     ssize_t n;
     while (map.length < sizeof heapmap_text - 1 &&
-           (n = pread(file, heapmap_text + map.length, sizeof heapmap_text - 1 - map.length,
-                      (off_t)map.length)) > 0)
+           (n = pread(file, heapmap_text + map.length, sizeof heapmap_text - 1 - map.length, (off_t)map.length)) > 0)
         map.length += (size_t)n;
     close(file);
     heapmap_text[map.length] = '\0';

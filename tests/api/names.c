@@ -17,8 +17,8 @@ static const char *const names[] = {
     "pvalloc", "malloc_usable_size", "free_sized", "free_aligned_sized",
     /* the same again as cadastre_* */
     "cadastre_malloc", "cadastre_free", "cadastre_calloc", "cadastre_realloc", "cadastre_reallocarray",
-    "cadastre_memalign", "cadastre_aligned_alloc", "cadastre_posix_memalign", "cadastre_valloc",
-    "cadastre_pvalloc", "cadastre_malloc_usable_size", "cadastre_free_sized", "cadastre_free_aligned_sized",
+    "cadastre_memalign", "cadastre_aligned_alloc", "cadastre_posix_memalign", "cadastre_valloc", "cadastre_pvalloc",
+    "cadastre_malloc_usable_size", "cadastre_free_sized", "cadastre_free_aligned_sized",
     /* the other names of glibc's */
     "__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_free", "__libc_memalign", "__libc_valloc",
     "__libc_pvalloc", "__posix_memalign", "show_alloc_mem"};
@@ -76,9 +76,14 @@ static void families_mix(const struct family *from, const struct family *to) {
     int good = 1;
     for (size_t i = 0; i < COUNT(sizes); i++) {
         size_t size = sizes[i];
-        void *blocks[8] = {from->malloc(size),         from->calloc(1, size), from->realloc(from->malloc(7), size + 1),
-                           from->memalign(256, size), NULL,                  from->valloc(size),
-                           from->pvalloc(size),       from->malloc(size)};
+        void *blocks[8] = {from->malloc(size),
+                           from->calloc(1, size),
+                           from->realloc(from->malloc(7), size + 1),
+                           from->memalign(256, size),
+                           NULL,
+                           from->valloc(size),
+                           from->pvalloc(size),
+                           from->malloc(size)};
         static const size_t alignments[8] = {16, 16, 16, 256, 512, 0, 0, 16};
         good &= from->posix_memalign(&blocks[4], 512, size) == 0;
         blocks[7] = to->realloc(blocks[7], size + 3000);
@@ -110,11 +115,11 @@ static void c_library_uses_ours(void) {
 
 int main(void) {
     every_name_is_ours();
-    struct family plain = {"the standard names", malloc, calloc, realloc, memalign, posix_memalign, valloc,
-                           pvalloc, free};
-    struct family ours = {"cadastre_*",           cadastre_malloc, cadastre_calloc, cadastre_realloc,
-                          cadastre_memalign,      cadastre_posix_memalign,          cadastre_valloc,
-                          cadastre_pvalloc,       cadastre_free};
+    struct family plain = {"the standard names", malloc, calloc,  realloc, memalign,
+                           posix_memalign,       valloc, pvalloc, free};
+    struct family ours = {"cadastre_*",     cadastre_malloc,   cadastre_calloc,
+                          cadastre_realloc, cadastre_memalign, cadastre_posix_memalign,
+                          cadastre_valloc,  cadastre_pvalloc,  cadastre_free};
     struct family libc = libc_family();
     const struct family *families[] = {&plain, &ours, &libc};
     if (!libc.malloc || !libc.calloc || !libc.realloc || !libc.memalign || !libc.posix_memalign || !libc.valloc ||

@@ -26,15 +26,13 @@ static void by_the_letter(void) {
     char *block = malloc(42), expected[256];
     struct heapmap map = heapmap_read();
     snprintf(expected, sizeof expected, "TINY : 0x%lX\n0x%lX - 0x%lX : 42 bytes\nTotal : 42 bytes\n",
-             map.count ? (unsigned long)map.blocks[0].heading : 0ul, (unsigned long)block,
-             (unsigned long)block + 42);
+             map.count ? (unsigned long)map.blocks[0].heading : 0ul, (unsigned long)block, (unsigned long)block + 42);
     ok(strcmp(map.text, expected) == 0, "one TINY block, to the letter");
     free(block);
     block = malloc(3725);
     map = heapmap_read();
     snprintf(expected, sizeof expected, "SMALL : 0x%lX\n0x%lX - 0x%lX : 3725 bytes\nTotal : 3725 bytes\n",
-             map.count ? (unsigned long)map.blocks[0].heading : 0ul, (unsigned long)block,
-             (unsigned long)block + 3725);
+             map.count ? (unsigned long)map.blocks[0].heading : 0ul, (unsigned long)block, (unsigned long)block + 3725);
     ok(strcmp(map.text, expected) == 0, "one SMALL block; the empty TINY zone is not printed");
     free(block);
     block = malloc(1000001);
@@ -70,7 +68,8 @@ static void one_of_each_kind(void) {
             ok((entry->heading & ((512 << 10) - 1)) == 0 && entry->start - entry->heading < 8 << 20,
                "its heading is the start of a zone that holds it");
         else if (entry)
-            ok(entry->heading % 4096 == 0 && entry->start - entry->heading < 4096, "its heading is its mapping's start");
+            ok(entry->heading % 4096 == 0 && entry->start - entry->heading < 4096,
+               "its heading is its mapping's start");
         free(blocks[i]);
     }
 }
@@ -89,8 +88,9 @@ static void sizes_are_exact(void) {
     ok(exact, "malloc: exact from 0 to 5000 bytes");
 
     char *aligned = NULL;
-    void *blocks[] = {calloc(3, 7), memalign(256, 10), aligned_alloc(4096, 33), NULL, valloc(5), reallocarray(NULL, 7, 9),
-                      calloc(1000, 77), memalign(1 << 20, 70000), memalign(1 << 17, 3)};
+    void *blocks[] = {calloc(3, 7),        memalign(256, 10),        aligned_alloc(4096, 33), NULL,
+                      valloc(5),           reallocarray(NULL, 7, 9), calloc(1000, 77),        memalign(1 << 20, 70000),
+                      memalign(1 << 17, 3)};
     static const size_t sizes[] = {21, 10, 33, 99, 5, 63, 77000, 70000, 3};
     if (posix_memalign((void **)&aligned, 64, 99) == 0)
         blocks[3] = aligned;

@@ -216,7 +216,8 @@ static void into_a_full_pipe(int with_signals) {
     close(out);
     pthread_join(reader, NULL);
     close(pipe_ends[0]);
-    ok(atomic_load(&lines_read) >= BLOCKS + BLOCKS / 60 + 2, "all of it arrives through a full pipe whose reader mallocs%s",
+    ok(atomic_load(&lines_read) >= BLOCKS + BLOCKS / 60 + 2,
+       "all of it arrives through a full pipe whose reader mallocs%s",
        with_signals ? ", and through interrupted writes" : "");
     for (size_t i = 0; i < BLOCKS; i++)
         free(blocks[i]);

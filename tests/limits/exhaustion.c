@@ -42,11 +42,11 @@ static void empty_memory(void) {
     }
 }
 
-#define refuses(call)                                                                                        \
-    do {                                                                                                     \
-        errno = 0;                                                                                           \
-        void *got = (call);                                                                                  \
-        check(!got && errno == ENOMEM, "%s gave %p, errno %d", #call, got, errno);                           \
+#define refuses(call)                                                                                                  \
+    do {                                                                                                               \
+        errno = 0;                                                                                                     \
+        void *got = (call);                                                                                            \
+        check(!got && errno == ENOMEM, "%s gave %p, errno %d", #call, got, errno);                                     \
     } while (0)
 
 static void every_name_refuses(void) {
@@ -118,7 +118,8 @@ static void growing_that_fails_changes_nothing(void) {
     empty_memory();
     for (size_t i = 0; i < COUNT(sizes); i++) {
         blocks[i] = realloc(blocks[i], 5 << 20);
-        check(blocks[i] && pattern_holds(blocks[i], sizes[i] < 256 ? sizes[i] : 256, i), "no growth after memory is back");
+        check(blocks[i] && pattern_holds(blocks[i], sizes[i] < 256 ? sizes[i] : 256, i),
+              "no growth after memory is back");
         free(blocks[i]);
     }
     expect_silence();

@@ -200,7 +200,8 @@ static int sockets[2]; /* the filter's listener comes from [1], in the child, to
 
 /* In the child, before it executes: asks the parent about each of these calls from here on. */
 static void install_filter(void) {
-#define ASK(number) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF)
+#define ASK(number)                                                                                                    \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF)
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         ASK(SYS_mmap),
@@ -220,8 +221,8 @@ static void install_filter(void) {
         message.msg_control = control;
         message.msg_controllen = sizeof control;
         struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-        *header = (struct cmsghdr){
-            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof listener)};
+        *header =
+            (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof listener)};
         memcpy(CMSG_DATA(header), &listener, sizeof listener);
     }
     if (sendmsg(sockets[1], &message, 0) != 1 || listener < 0)

@@ -71,9 +71,11 @@ static const struct {
     {{"no misuse", no_misuse}, ""},
 };
 
-static const char *const aborting[][2] = {
-    {"CADASTRE_ABORT=1", NULL}, {"FtMallocErrorAbort=1", NULL}, {"FtMallocErrorAbort=", NULL},
-    {"FtMallocErrorAbort=0", NULL}, {"FtMallocErrorAbort=no", NULL}};
+static const char *const aborting[][2] = {{"CADASTRE_ABORT=1", NULL},
+                                          {"FtMallocErrorAbort=1", NULL},
+                                          {"FtMallocErrorAbort=", NULL},
+                                          {"FtMallocErrorAbort=0", NULL},
+                                          {"FtMallocErrorAbort=no", NULL}};
 
 static const char *const going_on[][2] = {{NULL}, {"CADASTRE_ABORT=0", NULL}};
 

@@ -39,13 +39,13 @@ __attribute__((unused)) static size_t opaque_size(size_t size) {
 }
 
 /* In a case: ends the process with a comment unless the condition holds. */
-#define check(condition, ...)                                                                                \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            diag(__VA_ARGS__);                                                                               \
-            diag("  failed: %s (%s:%d)", #condition, __FILE__, __LINE__);                                    \
-            _exit(1);                                                                                        \
-        }                                                                                                    \
+#define check(condition, ...)                                                                                          \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            diag(__VA_ARGS__);                                                                                         \
+            diag("  failed: %s (%s:%d)", #condition, __FILE__, __LINE__);                                              \
+            _exit(1);                                                                                                  \
+        }                                                                                                              \
     } while (0)
 
 /*
@@ -188,13 +188,13 @@ __attribute__((unused)) static int ok_case(const char *name, const char *const *
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* main of a test whose every case is one point without any option. */
-#define MAIN_OF_CASES(cases)                                                                                 \
-    int main(int argc, char **argv) {                                                                        \
-        if (argc > 1)                                                                                        \
-            return run_named(cases, COUNT(cases), argv[1]);                                                  \
-        for (size_t i = 0; i < COUNT(cases); i++)                                                            \
-            ok_case(cases[i].name, NULL, NULL);                                                              \
-        return tap_done();                                                                                   \
+#define MAIN_OF_CASES(cases)                                                                                           \
+    int main(int argc, char **argv) {                                                                                  \
+        if (argc > 1)                                                                                                  \
+            return run_named(cases, COUNT(cases), argv[1]);                                                            \
+        for (size_t i = 0; i < COUNT(cases); i++)                                                                      \
+            ok_case(cases[i].name, NULL, NULL);                                                                        \
+        return tap_done();                                                                                             \
     }
 
 #endif

@@ -233,7 +233,7 @@ static void an_untouched_place(void) {
 /* 65536 is no multiple of this class: a few bytes after the last place belong to no block. */
 static void a_slabs_tail(void) {
     uintptr_t block = (uintptr_t)malloc(112), class = malloc_usable_size((void *)block);
-    check(UNIT % class >= 16, "class %zu leaves no tail", (size_t)class);
+    check(UNIT % class >= 16, "class %zu leaves no tail", (size_t) class);
     in_a_zone((block | (UNIT - 1)) + 1 - 16);
 }
 
@@ -250,8 +250,7 @@ static void foreign(void *pointer, const char *rest) {
     check(line && matches(line, pattern), "report: %s; expected: %s", line ? line : "none", pattern);
     unsigned long low = 0, high = 0;
     const char *range = strstr(line, "lies in ");
-    check(sscanf(range, "lies in %lx-%lx", &low, &high) == 2 && low <= (uintptr_t)pointer &&
-              (uintptr_t)pointer < high,
+    check(sscanf(range, "lies in %lx-%lx", &low, &high) == 2 && low <= (uintptr_t)pointer && (uintptr_t)pointer < high,
           "the mapping does not hold the pointer: %s", line);
     guard_check();
 }

@@ -6,7 +6,7 @@ begin node nodejs:node
 live 384 256
 
 round() {
-    run workers node node --max-old-space-size=$((LIVE / 3)) "$HERE/node.js" $((LIVE / 3))
+    run workers node node --max-old-space-size=$((LIVE / 4)) "$HERE/node.js" $((LIVE / 4))
 }
 
 both round

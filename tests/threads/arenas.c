@@ -60,8 +60,8 @@ static size_t spread(size_t arenas) {
     for (size_t i = 0; i < COUNT(block); i++) {
         int known = 0;
         for (size_t j = 0; j < i; j++) {
-            check(arena[i] == arena[j] || zone_of(block[i]) != zone_of(block[j]), "arenas %u and %u share a zone: %p, %p",
-                  arena[i], arena[j], block[i], block[j]);
+            check(arena[i] == arena[j] || zone_of(block[i]) != zone_of(block[j]),
+                  "arenas %u and %u share a zone: %p, %p", arena[i], arena[j], block[i], block[j]);
             known |= arena[i] == arena[j];
         }
         distinct += !known;

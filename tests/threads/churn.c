@@ -62,7 +62,8 @@ int main(void) {
     early = resident(); /* again, with the reader's own pages there */
     run_until(ALL);
     size_t late_live = heapmap_read().count, late = resident(), late_mappings = mappings();
-    diag("after %d threads: %zu KiB resident, %zu mappings, %zu blocks", EARLY, early / KIB, early_mappings, early_live);
+    diag("after %d threads: %zu KiB resident, %zu mappings, %zu blocks", EARLY, early / KIB, early_mappings,
+         early_live);
     diag("after %d threads: %zu KiB resident, %zu mappings, %zu blocks", ALL, late / KIB, late_mappings, late_live);
     ok(atomic_load(&wrong) == 0, "what each left was there for another to free");
     /* An arena that comes into use late makes its zones late: an allowance for a few, not for 90,000 threads. */

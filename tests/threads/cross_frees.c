@@ -123,8 +123,8 @@ int main(void) {
     }
 
     for (size_t t = 0; t < THREADS; t++)
-        roles[t] = (struct role){
-            .to = &queues[(t + 1) % THREADS], .from = &queues[t], .make = batches, .take = batches};
+        roles[t] =
+            (struct role){.to = &queues[(t + 1) % THREADS], .from = &queues[t], .make = batches, .take = batches};
     run("ring", roles, THREADS);
 
     for (size_t t = 0; t < THREADS; t++)

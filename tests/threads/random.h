@@ -19,8 +19,7 @@ __attribute__((unused)) static uint64_t random_seed(void) {
     const char *given = getenv("SEED");
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t seed =
-        given ? strtoull(given, NULL, 0) : ((uint64_t)now.tv_nsec * 2654435761u ^ (uint64_t)now.tv_sec);
+    uint64_t seed = given ? strtoull(given, NULL, 0) : ((uint64_t)now.tv_nsec * 2654435761u ^ (uint64_t)now.tv_sec);
     diag("seed %llu (SEED=%llu runs it again)", (unsigned long long)seed, (unsigned long long)seed);
     return seed;
 }

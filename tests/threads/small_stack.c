@@ -52,6 +52,7 @@ static void smallest_stack(void) {
     expect_silence();
 }
 
-static const struct test_case cases[] = {{"a stack of PTHREAD_STACK_MIN bytes is enough for every path", smallest_stack}};
+static const struct test_case cases[] = {
+    {"a stack of PTHREAD_STACK_MIN bytes is enough for every path", smallest_stack}};
 
 MAIN_OF_CASES(cases)

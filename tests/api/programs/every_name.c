@@ -25,12 +25,12 @@ extern int __posix_memalign(void **, size_t, size_t);
 
 static int wrong;
 
-#define expect(condition)                                                                                    \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "line %d: not so: %s\n", __LINE__, #condition);                                  \
-            wrong = 1;                                                                                       \
-        }                                                                                                    \
+#define expect(condition)                                                                                              \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "line %d: not so: %s\n", __LINE__, #condition);                                            \
+            wrong = 1;                                                                                                 \
+        }                                                                                                              \
     } while (0)
 
 /* Ours: its capacity is known to the library. */

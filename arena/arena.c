@@ -1,7 +1,6 @@
 #include "arena.h"
 #include "message.h"
 #include "os.h"
-#include <string.h>
 
 void arena_lock(struct arena *arena) {
     lock_acquire(&arena->lock);
@@ -34,8 +33,10 @@ static void remove_dirty(struct arena *arena, struct slab *slab) {
 
 /* --------------------------------------------------------------------------------------- the partial slabs */
 static uint8_t bucket_for(const struct slab *slab) {
-    unsigned quarter = (slab->free - 1u) * BUCKETS / slab->blocks;
-    return slab->free == 0 ? BUCKET_NONE : (uint8_t)quarter;
+    unsigned quarter = slab->blocks / BUCKETS;
+    if (slab->free == 0)
+        return BUCKET_NONE;
+    return (uint8_t)((slab->free > quarter) + (slab->free > 2 * quarter) + (slab->free > 3 * quarter));
 }
 
 /* After slab->free changed: to the list that its occupancy asks for. */

@@ -79,7 +79,7 @@ PUBLIC void cadastre_free(void *block) {
     }
     struct tcache *cache = tcache_current;
     uint32_t scaled_class = load_relaxed(&line->owner) ^ cache->owner_key; /* if the arenas are the same */
-    if (UNLIKELY(scaled_class >> OWNER_ARENA_SHIFT != 0 ||
+    if (UNLIKELY(scaled_class >= OWNER(1, 0) ||
                  !tcache_push(tcache_magazine(cache, scaled_class), block, state)))
         free_slow(block);
 }

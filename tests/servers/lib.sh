@@ -9,6 +9,7 @@
 #                            PRELOAD  what the round preloads (GLIBC_PRELOAD, as a rule empty, or LIBRARY)
 #   run NAME EXE COMMAND   a command that ends by itself, and the test points on that
 #   start NAME COMMAND     a server; its process is SERVER
+#   up COMMAND             waits until SERVER answers
 #   limited COMMAND        a client of it, or whatever else might hang; not preloaded
 #   check TEXT COMMAND     a test point: passed if COMMAND succeeds; what it said is shown if it does not
 #   same TEXT FILE         a test point: both rounds left the same FILE, which is not empty
@@ -164,13 +165,24 @@ start() {
     SERVER=$!
 }
 
+# up COMMAND: waits until COMMAND succeeds, which asks SERVER something; shows what the server said when it does not.
+up() {
+    local until=$((SECONDS + 30))
+    until "$@" >/dev/null 2>&1; do
+        if gone "$SERVER" || ((SECONDS > until)); then
+            tail -n 20 "$LOG"/* && return 1
+        fi
+        sleep 0.05
+    done
+}
+
 # stop PID: a server ends on SIGTERM, in time and with status 0.
 stop() {
     kill "$1" && await 30 gone "$1" && wait "$1"
 }
 
 gone() {
-    ! kill -0 "$1"
+    ! kill -0 "$1" 2>/dev/null
 }
 
 # run NAME EXE COMMAND: its output goes to LOG/NAME.out and .err, its time and the peak of its largest process to the
@@ -203,7 +215,7 @@ ended_well() {
 # One that has not mapped it yet may still be starting, so only the lack of any is an error.
 seen() {
     until allocator_in_use "$1" 1 >"$TMP/seen"; do
-        kill -0 "$2" 2>/dev/null || { cat "$TMP/seen" && return 1; }
+        ! gone "$2" || { cat "$TMP/seen" && return 1; }
         sleep 0.02
     done
 }

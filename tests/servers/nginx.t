@@ -51,8 +51,8 @@ serve() {
         PORT=$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
         configure
         start server nginx -p "$WORK" -c "$WORK/nginx.conf" -e "$LOG/start.log"
-        await 10 answers && return
-        echo "port $PORT, try $try:" && cat "$LOG/start.log"
+        up answers && return
+        echo "that was try $try, with port $PORT"
         gone "$SERVER" || stop "$SERVER"
     done
     return 1
@@ -92,7 +92,7 @@ workers() {
 round() {
     local worker path
     BODIES=0
-    check "it answers" serve
+    check "it answers" serve || return
     ((EUID)) || check "its workers gave up root" is "$(stat -c %U $(workers | sed 's|^|/proc/|') | sort | uniq -c | xargs)" \
         "2 nobody"
     check "the allocator of the master and both workers" allocator_in_use nginx 3

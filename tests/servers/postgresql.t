@@ -41,7 +41,7 @@ round() {
     # The shared memory is a private mapping and files of the cluster's, nothing in /dev/shm.
     start server "${as_user[@]}" "$BIN/postgres" -D "$WORK/data" -c listen_addresses= -c "unix_socket_directories=$WORK" \
         -c fsync=off -c dynamic_shared_memory_type=mmap -c shared_buffers=$((LIVE / 8))MB -c work_mem=$((LIVE / 16))MB
-    check "it answers" await 30 client pg_isready
+    check "it answers" up client pg_isready || return
     check "its allocator" allocator_in_use postgres 4
     step "pgbench"
     check "its tables" client createdb bench

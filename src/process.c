@@ -15,6 +15,8 @@ static struct lock boot_lock = LOCK_INIT(LOCK_BOOT);
 static atomic_int boot_state;    /* written under boot_lock */
 static pthread_key_t thread_key; /* constant after boot, as the next */
 static bool has_thread_key;
+static struct tcache *boot_cache; /* of the thread that booted; this and the next for it only */
+static uintptr_t boot_thread;
 
 /* ------------------------------------------------------------------------------------------------------ fork
  * glibc's own malloc is forked after the list of streams is locked, since fflush(NULL) and getdelim allocate with a
@@ -83,6 +85,8 @@ static void boot(void) {
     /* From here on this thread may allocate: both of these do, in some C libraries or for the many-th caller. */
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     has_thread_key = pthread_key_create(&thread_key, thread_exit) == 0;
+    boot_cache = enter_thread();
+    boot_thread = lock_self();
     store_release(&boot_state, BOOT_DONE);
 }
 
@@ -103,8 +107,15 @@ struct tcache *process_enter(void) {
     return enter_thread();
 }
 
-/* The first arena, cache and slab are made here, while the process has one thread, and not at somebody's malloc. */
-__attribute__((constructor(101))) static void boot_early(void) {
+void process_start_early(void) {
+    tcache_set_current(NULL);
+}
+
+/* Boots while the process has one thread, and not at somebody's malloc. If a resolver has allocated, thread-local
+ * variables were initialised after that: the cache that it made is taken up again. */
+__attribute__((constructor(101))) static void start(void) {
+    if (boot_cache != NULL && boot_thread == lock_self())
+        tcache_set_current(boot_cache);
     process_enter();
 }
 

@@ -10,6 +10,9 @@
  * (tcache_is_real): there was no memory, or the thread's destructors have run. */
 struct tcache *process_enter(void);
 
+/* Before the dynamic linker has initialised thread-local variables: does so for ours. */
+void process_start_early(void);
+
 /* Gives the blocks that this thread's and the parked caches hold back to the arenas. */
 void process_drain(void);
 

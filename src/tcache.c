@@ -260,6 +260,10 @@ void tcache_attach(void) {
     tcache_current = cache;
 }
 
+void tcache_set_current(struct tcache *cache) {
+    tcache_current = cache == NULL ? (struct tcache *)&no_cache : cache;
+}
+
 void tcache_detach(struct tcache *cache) {
     struct arena *arena = cache->owner;
     arena_lock(arena);

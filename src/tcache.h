@@ -103,6 +103,9 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
  * after tcache_detach, the thread stays without. */
 void tcache_attach(void);
 
+/* For a thread whose thread-local variables have lost their values, or never had them; NULL: no cache. */
+void tcache_set_current(struct tcache *cache);
+
 /* The calling thread ends: its cache waits in the arena for the next, warm if it is the only one there. */
 void tcache_detach(struct tcache *cache);
 

@@ -59,7 +59,8 @@ static void whole_lines(void) {
     int ends[2];
     pthread_t threads[THREADS];
     pthread_barrier_t barrier;
-    check(pipe2(ends, O_DIRECT | O_NONBLOCK) == 0, "no pipe");
+    check(pipe2(ends, O_DIRECT | O_NONBLOCK) == 0 && fcntl(ends[1], F_SETPIPE_SZ, 64 * 4096) > 0,
+          "no pipe with room for all");
     int errors = dup(STDERR_FILENO);
     dup2(ends[1], STDERR_FILENO);
     pthread_barrier_init(&barrier, NULL, THREADS);

@@ -29,17 +29,19 @@ asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fn
 tsan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 
 VARIANTS := release debug asan tsan
-SRCS     := $(filter-out src/early.c,$(wildcard src/*.c)) $(wildcard arena/*.c)
+SHARED_ONLY := $(wildcard src/early.c)
+SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
 
 all: build/libcadastre.so build/libcadastre.a
 
 # ------------------------------------------------------------------------------------------ the library
 define variant_rules
 $(1)_OBJS := $$(SRCS:%.c=build/$(1)/%.o)
+$(1)_SHARED_OBJS := $$($(1)_OBJS) $$(SHARED_ONLY:%.c=build/$(1)/%.o)
 build/$(1)/%.o: %.c Makefile
 	@mkdir -p $$(@D)
 	$$(CC) $$(LIBFLAGS) $$($(1)_FLAGS) $$(CFLAGS) -c $$< -o $$@
-build/$(1)/libcadastre.so: $$($(1)_OBJS) build/$(1)/src/early.o
+build/$(1)/libcadastre.so: $$($(1)_SHARED_OBJS)
 	$$(CC) $$($(1)_FLAGS) $$(SOFLAGS) $$(LDFLAGS) $$^ -o $$@
 # One relocatable object whose hidden symbols are made local, so that none can clash with a program's own.
 build/$(1)/libcadastre.a: $$($(1)_OBJS)
@@ -48,7 +50,7 @@ build/$(1)/libcadastre.a: $$($(1)_OBJS)
 	@rm -f $$@
 	$$(AR) rcs $$@ build/$(1)/cadastre.o
 $(1): build/$(1)/libcadastre.a
--include $$($(1)_OBJS:.o=.d) build/$(1)/src/early.d
+-include $$($(1)_SHARED_OBJS:.o=.d)
 endef
 $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 

@@ -136,7 +136,8 @@ bool slab_is_valid(const struct slab *slab) {
         bool taken = slab->taken[i / 64] >> (i % 64) & 1;
         if (taken)
             continue;
-        if (i >= slab->blocks || i / 64 < slab->hint || load_relaxed(&load_relaxed(&slab->line->states)[i]) >= STATE_LIVE)
+        if (i >= slab->blocks || i / 64 < slab->hint ||
+            load_relaxed(&load_relaxed(&slab->line->states)[i]) >= STATE_LIVE)
             return false;
         clear++;
     }

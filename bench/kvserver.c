@@ -214,8 +214,7 @@ static void store_walk(void (*visit)(void *block, size_t size, void *context), v
 
 struct connection {
     int fd;
-    pthread_mutex_t
-        lock; /* epoll already gives it to one worker at a time; this makes the order known to C */
+    pthread_mutex_t lock; /* epoll already gives it to one worker at a time; this makes the order known to C */
 };
 
 static struct {
@@ -394,8 +393,8 @@ static bool client_connect(struct client *client) {
 }
 
 /* Sends one request and takes the reply's head; what the reply carries is still to be received. */
-static bool client_ask(struct client *client, enum operation operation, unsigned key, char *value,
-                       uint32_t size, struct reply *reply) {
+static bool client_ask(struct client *client, enum operation operation, unsigned key, char *value, uint32_t size,
+                       struct reply *reply) {
     if (client->requests++ % REQUESTS_PER_CONNECTION == 0 && !client_connect(client))
         return false;
     char name[40];
@@ -434,8 +433,7 @@ static bool client_delete(struct client *client, unsigned key) {
     if (!client_ask(client, DEL, key, NULL, 0, &reply))
         return false;
     if (reply.status != (expected->size ? FOUND : ABSENT))
-        fault("client %u: key %u: its deletion found %s", client->number, key,
-              expected->size ? "nothing" : "one");
+        fault("client %u: key %u: its deletion found %s", client->number, key, expected->size ? "nothing" : "one");
     client->stored -= expected->size;
     expected->size = 0;
     return true;
@@ -528,8 +526,7 @@ static struct listing list_blocks(void) {
         listing.block[listing.blocks++] = block;
         listing.bytes += block.size;
         if (end - block.start != block.size)
-            fault("the register: 0x%" PRIXPTR " - 0x%" PRIXPTR " is not %zu bytes", block.start, end,
-                  block.size);
+            fault("the register: 0x%" PRIXPTR " - 0x%" PRIXPTR " is not %zu bytes", block.start, end, block.size);
     }
     if (total != listing.bytes)
         fault("the register: the blocks come to %zu bytes, its total says %zu", listing.bytes, total);
@@ -585,13 +582,12 @@ static int arenas_in_use(void) {
 
 /* --------------------------------------------------------------------------------------------------- main */
 
-static const char USAGE[] =
-    "usage: kvserver [--seconds N] [--threads N] [--register]\n"
-    "A key-value server on 127.0.0.1 under its own load, and what its allocator did.\n"
-    "  --seconds N   for how long (1 to 3600; default 4)\n"
-    "  --threads N   so many workers and as many clients (1 to 256; default 8)\n"
-    "  --register    an allocator without a register of live blocks is an error\n"
-    "Exit status: 0, or 1 if a value was lost or damaged, or missing from the register.\n";
+static const char USAGE[] = "usage: kvserver [--seconds N] [--threads N] [--register]\n"
+                            "A key-value server on 127.0.0.1 under its own load, and what its allocator did.\n"
+                            "  --seconds N   for how long (1 to 3600; default 4)\n"
+                            "  --threads N   so many workers and as many clients (1 to 256; default 8)\n"
+                            "  --register    an allocator without a register of live blocks is an error\n"
+                            "Exit status: 0, or 1 if a value was lost or damaged, or missing from the register.\n";
 
 static unsigned long number_option(const char *text, unsigned long highest) {
     char *end;
@@ -653,9 +649,8 @@ static void wait_under_progress(unsigned long seconds) {
     bool terminal = isatty(STDERR_FILENO);
     for (unsigned long tenth = 0; tenth < 10 * seconds; tenth++) {
         if (terminal || tenth % 100 == 0)
-            fprintf(stderr, "%sserving: %lu of %lu s, %lu operations, %lu errors%s",
-                    terminal ? "\r\033[K" : "", tenth / 10, seconds, operations_served(),
-                    atomic_load(&faults), terminal ? "" : "\n");
+            fprintf(stderr, "%sserving: %lu of %lu s, %lu operations, %lu errors%s", terminal ? "\r\033[K" : "",
+                    tenth / 10, seconds, operations_served(), atomic_load(&faults), terminal ? "" : "\n");
         nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
     }
     fputs(terminal ? "\r\033[Kreading everything back" : "", stderr);
@@ -671,8 +666,8 @@ struct outcome {
 static void print_outcome(const struct outcome *outcome) {
     unsigned long operations = operations_served();
     printf("allocator     %s\n", allocator_name());
-    printf("operations    %lu counted by the server (%lu get, %lu set, %lu del), about %lu a second\n",
-           operations, atomic_load(&server.operations[GET]), atomic_load(&server.operations[SET]),
+    printf("operations    %lu counted by the server (%lu get, %lu set, %lu del), about %lu a second\n", operations,
+           atomic_load(&server.operations[GET]), atomic_load(&server.operations[SET]),
            atomic_load(&server.operations[DEL]), operations / outcome->seconds);
     printf("errors        %lu\n", atomic_load(&faults));
     printf("store         %zu values, %zu bytes\n", outcome->values, outcome->bytes);
@@ -683,8 +678,8 @@ static void print_outcome(const struct outcome *outcome) {
         return;
     }
     printf("live          %zu blocks, %zu bytes\n", outcome->full.blocks, outcome->full.bytes);
-    printf("register      lists %zu of the store's %zu blocks with their exact sizes\n",
-           outcome->full.matched, 2 * outcome->values);
+    printf("register      lists %zu of the store's %zu blocks with their exact sizes\n", outcome->full.matched,
+           2 * outcome->values);
     printf("once emptied  %zu blocks, %zu bytes\n", outcome->emptied.blocks, outcome->emptied.bytes);
     printf("heap map      its first %d lines, of the full store:\n", MAP_LINES);
     char line[128];
@@ -719,8 +714,7 @@ int main(int argc, char **argv) {
     size_t bytes_max = available < STORE_BYTES_MAX ? available : STORE_BYTES_MAX;
     server_open();
     printf("kvserver      127.0.0.1:%d, %lu workers, %lu clients, %lu s, at most %zu MiB of values\n",
-           ntohs(server.address.sin_port), settings.threads, settings.threads, settings.seconds,
-           bytes_max >> 20);
+           ntohs(server.address.sin_port), settings.threads, settings.threads, settings.seconds, bytes_max >> 20);
     fflush(stdout);
 
     pthread_t worker[THREADS_MAX];
@@ -739,8 +733,7 @@ int main(int argc, char **argv) {
     outcome.full = list_blocks();
     store_walk(find_listed, &outcome.full);
     if (outcome.full.text && outcome.full.matched != 2 * outcome.values)
-        fault("the register: %zu blocks of the store matched, not %zu", outcome.full.matched,
-              2 * outcome.values);
+        fault("the register: %zu blocks of the store matched, not %zu", outcome.full.matched, 2 * outcome.values);
     if (!outcome.full.text && settings.register_wanted)
         fault("the register: %s has no show_alloc_mem", allocator_name());
     outcome.arenas = arenas_in_use();

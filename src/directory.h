@@ -24,16 +24,16 @@ struct slab_line {
 
 /* Arena and class in one word, so that free compares the one and uses the other with one load. The class is scaled by
  * the size of a magazine, which is what free does with it. */
-#define OWNER_ARENA_SHIFT     16
-#define OWNER_CLASS_SHIFT     5
-#define OWNER(arena, class)   ((uint32_t)(arena) << OWNER_ARENA_SHIFT | (uint32_t)(class) << OWNER_CLASS_SHIFT)
-#define OWNER_ARENA(owner)    ((owner) >> OWNER_ARENA_SHIFT)
-#define OWNER_CLASS(owner)    (((owner) & 0xffff) >> OWNER_CLASS_SHIFT)
+#define OWNER_ARENA_SHIFT   16
+#define OWNER_CLASS_SHIFT   5
+#define OWNER(arena, class) ((uint32_t)(arena) << OWNER_ARENA_SHIFT | (uint32_t)(class) << OWNER_CLASS_SHIFT)
+#define OWNER_ARENA(owner)  ((owner) >> OWNER_ARENA_SHIFT)
+#define OWNER_CLASS(owner)  (((owner)&0xffff) >> OWNER_CLASS_SHIFT)
 
 /* A leaf holds the lines of 512 MiB of addresses. */
-#define LEAF_SHIFT  29
-#define LEAF_LINES  ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
-#define LEAF_COUNT  ((uintptr_t)1 << (ADDRESS_BITS - LEAF_SHIFT))
+#define LEAF_SHIFT 29
+#define LEAF_LINES ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
+#define LEAF_COUNT ((uintptr_t)1 << (ADDRESS_BITS - LEAF_SHIFT))
 
 extern struct slab_line *_Atomic directory[LEAF_COUNT];
 

@@ -273,7 +273,7 @@ static bool worth_cutting(size_t excess, size_t need) {
     return excess >= SMALL_MAX || excess > need / 8;
 }
 
-/* A free node becomes live: from the first multiple of `alignment` in it, `span` bytes and what is not worth cutting. */
+/* A free node becomes live: from the first multiple of `alignment`, `span` bytes and what is not worth cutting. */
 static struct node *take_node(struct node *node, size_t span, size_t alignment) {
     enum large_kind kind = node->kind;
     bool retained = node->retained;

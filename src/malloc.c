@@ -1,6 +1,6 @@
 /*
- * malloc, calloc, free and what asks about a block. The hit paths are the first functions here and in tcache.h; all else
- * is reached by tail calls, so that a hit saves no register.
+ * malloc, calloc, free and what asks about a block. The hit paths are the first functions here and in tcache.h; all
+ * else is reached by tail calls, so that a hit saves no register.
  */
 #include "cadastre.h"
 #include "large.h"
@@ -79,8 +79,7 @@ PUBLIC void cadastre_free(void *block) {
     }
     struct tcache *cache = tcache_current;
     uint32_t scaled_class = load_relaxed(&line->owner) ^ cache->owner_key; /* if the arenas are the same */
-    if (UNLIKELY(scaled_class >= OWNER(1, 0) ||
-                 !tcache_push(tcache_magazine(cache, scaled_class), block, state)))
+    if (UNLIKELY(scaled_class >= OWNER(1, 0) || !tcache_push(tcache_magazine(cache, scaled_class), block, state)))
         free_slow(block);
 }
 

@@ -19,7 +19,8 @@ static void *take_anywhere(unsigned class, size_t size, uint8_t *state) {
 
 static void *pop(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
     struct magazine *magazine = &cache->magazines[class];
-    return sizeclass_is_tiny(class) ? tcache_pop(magazine, TINY, size, state) : tcache_pop(magazine, SMALL, size, state);
+    return sizeclass_is_tiny(class) ? tcache_pop(magazine, TINY, size, state)
+                                    : tcache_pop(magazine, SMALL, size, state);
 }
 
 static void *take_block(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {

@@ -1,12 +1,16 @@
 #include "sizeclass.h"
 
-/* The tables are constant expressions of these three, spelled out by the compiler. */
-#define SIZE_STEP(c) ((uint32_t)FINE_MAX << (((c)-FINE_CLASSES) / 8) >> 3)
-#define SIZE(c)      ((c) < FINE_CLASSES ? 16u * ((c) + 1) : SIZE_STEP(c) * 8 + SIZE_STEP(c) * (((c)-FINE_CLASSES) % 8 + 1))
-#define LOG2(n)      (31 - __builtin_clz(n))
+/* The tables are constant expressions of these, spelled out by the compiler. */
+#define SIZE_STEP(c)   ((uint32_t)FINE_MAX << (((c)-FINE_CLASSES) / 8) >> 3)
+#define COARSE_SIZE(c) (SIZE_STEP(c) * 8 + SIZE_STEP(c) * (((c)-FINE_CLASSES) % 8 + 1))
+#define SIZE(c)        ((c) < FINE_CLASSES ? 16u * ((c) + 1) : COARSE_SIZE(c))
+#define LOG2(n)        (31 - __builtin_clz(n))
 /* For n > FINE_MAX: the doubling by the top bit of n - 1, then the step within it. */
-#define COARSE_CLASS(n) (FINE_CLASSES + 8 * (LOG2((n)-1) - 8) + (((n)-1 - (1u << LOG2((n)-1))) >> (LOG2((n)-1) - 3)))
-#define CLASS(n)        ((uint8_t)((n) <= FINE_MAX ? ((n) + 15) / 16 - ((n) > 0) : COARSE_CLASS((n) | 1024u * ((n) == 0))))
+#define STEP_OF(n)      (((n)-1 - (1u << LOG2((n)-1))) >> (LOG2((n)-1) - 3))
+#define COARSE_CLASS(n) (FINE_CLASSES + 8 * (LOG2((n)-1) - 8) + STEP_OF(n))
+#define FINE_CLASS(n)   (((n) + 15) / 16 - ((n) > 0))
+/* The branch not taken is compiled too, and may not take the logarithm of 0. */
+#define CLASS(n) ((uint8_t)((n) <= FINE_MAX ? FINE_CLASS(n) : COARSE_CLASS((n) | 1024u * ((n) == 0))))
 
 #define ROW(c)                                                                                                         \
     { SIZE(c), (uint32_t)(((UINT64_C(1) << 32) + SIZE(c) - 1) / SIZE(c)), UNIT_SIZE / SIZE(c) }

@@ -1,8 +1,8 @@
 /*
  * In the shared object only. A program's or a library's IFUNC resolvers may allocate while the dynamic linker
- * relocates, before it copies the initial values of thread-local variables: a hit path would find a NULL thread cache. So an
- * indirect function of our own, which nobody calls, has a resolver that puts the initial value there as soon as this
- * library is relocated. (What is relocated before us cannot call us.)
+ * relocates, before it copies the initial values of thread-local variables: a hit path would find a NULL thread cache.
+ * So an indirect function of our own, which nobody calls, has a resolver that puts the initial value there as soon as
+ * this library is relocated. (What is relocated before us cannot call us.)
  */
 #include "process.h"
 

@@ -82,11 +82,13 @@ static bool grow_magazine(struct tcache *cache, unsigned class) {
 
 bool tcache_refill(struct tcache *cache, unsigned class) {
     struct magazine *magazine = &cache->magazines[class];
-    grow_magazine(cache, class);
+    size_t want = max_size(REFILL_BYTES / sizeclasses[class].size, 1);
+    if (entries_of(magazine) < want)
+        grow_magazine(cache, class);
     size_t entries = entries_of(magazine);
     if (entries == 0)
         return false;
-    size_t want = (entries + 1) / 2;
+    want = min_size(want, (entries + 1) / 2);
     for (;;) {
         arena_lock(cache->owner);
         size_t got = arena_refill_locked(cache->owner, class, magazine->base + 1, want);

@@ -108,18 +108,22 @@ static void every_size_in_turn(void) {
     }
 }
 
-static pthread_barrier_t all_started;
+/* Each thread has allocated of every category when the next one starts, and holds on to it until all have. */
+static pthread_barrier_t one_more, all;
 
 static void *use_every_category(void *argument) {
+    static const size_t sizes[] = {64, 1000, 5000, 40000, 100000};
     struct link *chain = NULL;
     (void)argument;
-    pthread_barrier_wait(&all_started);
     for (int round = 0; round < 20; round++) {
-        static const size_t sizes[] = {64, 1000, 5000, 40000, 100000};
         for (size_t i = 0; i < COUNT(sizes); i++) {
             void *block = malloc(sizes[i]);
             check(block, "no memory for %zu bytes in a thread", sizes[i]);
             chain = push(chain, block, sizes[i]);
+        }
+        if (round == 0) {
+            pthread_barrier_wait(&one_more);
+            pthread_barrier_wait(&all);
         }
         release(chain);
         chain = NULL;
@@ -130,12 +134,14 @@ static void *use_every_category(void *argument) {
 static void four_threads(void) {
     pthread_t threads[4];
     void *before[] = {malloc(100), malloc(5000), malloc(100000)}; /* the heap is in use before they start */
-    pthread_barrier_init(&all_started, NULL, 5);
+    pthread_barrier_init(&one_more, NULL, 2);
+    pthread_barrier_init(&all, NULL, 5);
     for (int i = 0; i < 4; i++) {
         int error = pthread_create(&threads[i], NULL, use_every_category, NULL);
         check(error == 0, "thread %d of 4 does not start: %s", i + 1, strerror(error));
+        pthread_barrier_wait(&one_more);
     }
-    pthread_barrier_wait(&all_started);
+    pthread_barrier_wait(&all);
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
     for (size_t i = 0; i < COUNT(before); i++)
@@ -181,11 +187,11 @@ static void *take_and_release(void *argument) {
         struct link *chain = NULL;
         take_all(&chain, size, SIZE_MAX);
         release(chain);
-        pthread_barrier_wait(&all_started);
+        pthread_barrier_wait(&all);
         void *block = malloc(size);
         check(block, "no %zu bytes after everybody freed", size);
         free(block);
-        pthread_barrier_wait(&all_started);
+        pthread_barrier_wait(&all);
     }
     return NULL;
 }
@@ -193,7 +199,7 @@ static void *take_and_release(void *argument) {
 static void threads_at_the_end(void) {
     static const size_t sizes[] = {64, 700, 5000, 60000, 200000, 32};
     pthread_t threads[COUNT(sizes)];
-    pthread_barrier_init(&all_started, NULL, COUNT(sizes));
+    pthread_barrier_init(&all, NULL, COUNT(sizes));
     for (size_t i = 0; i < COUNT(sizes); i++)
         check(pthread_create(&threads[i], NULL, take_and_release, (void *)sizes[i]) == 0, "thread %zu", i);
     for (size_t i = 0; i < COUNT(sizes); i++)

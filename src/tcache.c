@@ -52,14 +52,14 @@ static size_t array_bytes(size_t entries) {
     return (entries + 1) * sizeof(struct entry);
 }
 
-/* Doubles the magazine's capacity, within its bound and the thread's. Capacities are a power of two less one: with the
- * sentinel, an array fills its metadata block. */
+/* Quadruples the magazine's capacity (by doubling, the arrays outgrown would add up to the last), within its bound and
+ * the thread's. Capacities are a power of two less one: with the sentinel, an array fills its metadata block. */
 static bool grow_magazine(struct tcache *cache, unsigned class) {
     struct magazine *magazine = &cache->magazines[class];
     size_t old = entries_of(magazine);
-    size_t entries = old == 0 ? min_size(MAGAZINE_ENTRIES_MIN - 1, magazine->entries_max) : 2 * old + 1;
+    size_t entries = min_size(old == 0 ? MAGAZINE_ENTRIES_MIN - 1 : 4 * old + 3, magazine->entries_max);
     size_t cost = (entries - old) * sizeclasses[class].size;
-    if (entries > magazine->entries_max || (old > 0 && cost > cache->bytes_left))
+    if (entries == old || (old > 0 && cost > cache->bytes_left))
         return false;
     struct entry *base = metadata_take(array_bytes(entries));
     if (base == NULL)

@@ -6,8 +6,13 @@
 # make bench             the benchmark programs, under build/bench/
 # make install           PREFIX=/usr/local DESTDIR=
 
-CC       ?= gcc
-CXX      ?= g++
+# Another machine's: make CROSS=aarch64-linux-gnu-
+ifeq ($(origin CC),default)
+CC       := $(CROSS)gcc
+endif
+ifeq ($(origin AR),default)
+AR       := $(CROSS)ar
+endif
 OBJCOPY  ?= $(CROSS)objcopy
 PREFIX   ?= /usr/local
 DESTDIR  ?=

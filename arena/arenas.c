@@ -87,11 +87,14 @@ static size_t partition(struct entry *entries, size_t count, unsigned owner) {
 
 size_t arenas_flush(struct batch *batch, struct entry *twice) {
     size_t doubles = 0;
-    for (size_t count; (count = load_relaxed(&batch->count)) > 0;) {
-        struct arena *arena = &arenas[owner_of(&batch->entries[count - 1])];
+    while (batch->owners != 0) {
+        struct arena *arena = &arenas[__builtin_ctzll(batch->owners)];
+        bool is_last = is_power_of_two(batch->owners); /* then all that is there is its */
         arena_lock(arena);
-        size_t others = partition(batch->entries, count, arena->index);
+        size_t count = load_relaxed(&batch->count);
+        size_t others = is_last ? 0 : partition(batch->entries, count, arena->index);
         doubles += arena_flush_locked(arena, batch->entries + others, count - others, twice);
+        batch->owners &= batch->owners - 1;
         store_relaxed(&batch->count, others);
         arena_unlock(arena);
     }

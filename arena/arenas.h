@@ -22,10 +22,20 @@ void arenas_leave(struct arena *arena);
  * child of a fork, which inherits the batches of threads that are no more. */
 struct batch {
     _Atomic size_t count;
+    uint64_t owners; /* a bit for each arena of which it has held a block since it was empty */
     struct entry entries[OUTGOING_ENTRIES];
 };
 
+/* Adds a block that is not live any more; there is room. */
+INLINE void batch_add(struct batch *batch, unsigned arena, void *block, state_byte *state) {
+    size_t count = load_relaxed(&batch->count);
+    batch->owners |= UINT64_C(1) << arena;
+    batch->entries[count] = (struct entry){block, state};
+    store_release(&batch->count, count + 1);
+}
+
 _Static_assert(sizeof(struct batch) <= 4096, "one page of metadata");
+_Static_assert(ARENAS_MAX <= 64, "an arena has a bit in a batch's owners");
 
 /* Empties the batch, owner by owner, each group under its owner's lock. As arena_flush_locked for the result. */
 size_t arenas_flush(struct batch *batch, struct entry *twice);

@@ -2,7 +2,7 @@
 #include "message.h"
 #include <string.h>
 
-_Static_assert(sizeof(struct slab) <= 72, "fits the zone header");
+_Static_assert(sizeof(struct slab) == 64, "a cache line of its own");
 
 static size_t words_of(size_t blocks) {
     return (blocks + 63) / 64;
@@ -46,7 +46,8 @@ size_t slab_size_of(const struct slab_line *line, const state_byte *state) {
 }
 
 /* ------------------------------------------------------------------------------- under the arena's lock */
-void slab_carve(struct slab *slab, unsigned class, uint16_t arena, void *cells, bool blocks_zero, bool cells_zero) {
+void slab_carve(struct slab *slab, struct slab_line *line, unsigned class, uint16_t arena, void *cells,
+                bool blocks_zero, bool cells_zero) {
     const struct sizeclass *c = &sizeclasses[class];
     size_t words = words_of(c->blocks);
     slab->taken = (uint64_t *)((char *)cells + taken_offset(class));
@@ -62,26 +63,24 @@ void slab_carve(struct slab *slab, unsigned class, uint16_t arena, void *cells, 
     slab->class = (uint8_t) class;
     slab->hint = 0;
     slab->status = SLAB_CARVED;
-    struct slab_line *line = slab->line;
+    slab->states = cells;
     store_relaxed(&line->owner, OWNER(arena, class));
     store_relaxed(&line->states, (state_byte *)cells);
     store_relaxed(&line->reciprocal, c->reciprocal);
 }
 
-void *slab_uncarve(struct slab *slab) {
+void *slab_uncarve(struct slab *slab, struct slab_line *line) {
     ASSERT(slab->status == SLAB_CARVED && slab->free == slab->blocks);
-    struct slab_line *line = slab->line;
-    void *cells = (void *)load_relaxed(&line->states);
     store_relaxed(&line->reciprocal, 0);
     store_relaxed(&line->owner, 0);
     store_relaxed(&line->states, NULL);
     slab->status = SLAB_IDLE;
-    return cells;
+    return (void *)slab->states;
 }
 
 size_t slab_take(struct slab *slab, struct entry *entries, size_t want) {
     size_t count = min_size(want, slab->free);
-    state_byte *states = load_relaxed(&slab->line->states);
+    state_byte *states = slab->states;
     size_t size = sizeclasses[slab->class].size;
     size_t word = slab->hint;
     for (size_t got = 0; got < count; word++) {
@@ -100,7 +99,7 @@ size_t slab_take(struct slab *slab, struct entry *entries, size_t want) {
 }
 
 bool slab_give(struct slab *slab, const struct entry *entry) {
-    size_t index = (size_t)(entry->state - load_relaxed(&slab->line->states));
+    size_t index = (size_t)(entry->state - slab->states);
     size_t word = index / 64;
     uint64_t bit = UINT64_C(1) << (index % 64);
     if (UNLIKELY((slab->taken[word] & bit) == 0))
@@ -114,7 +113,7 @@ bool slab_give(struct slab *slab, const struct entry *entry) {
 
 /* A live block's slack word is written before its state, so it is read after. */
 void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks) {
-    const state_byte *from = load_relaxed(&slab->line->states);
+    const state_byte *from = slab->states;
     const slack_word *from_slacks = (const slack_word *)(from + slab_slack_offset(slab->blocks));
     bool has_slacks = slack_bytes(slab->class) > 0;
     for (size_t i = 0; i < slab->blocks; i++) {
@@ -125,19 +124,19 @@ void slab_copy_register(const struct slab *slab, state_byte *states, slack_word 
     }
 }
 
-bool slab_is_valid(const struct slab *slab) {
+bool slab_is_valid(const struct slab *slab, const struct slab_line *line) {
     if (slab->status != SLAB_CARVED)
-        return load_relaxed(&slab->line->reciprocal) == 0 && load_relaxed(&slab->line->states) == NULL;
+        return load_relaxed(&line->reciprocal) == 0 && load_relaxed(&line->states) == NULL;
     const struct sizeclass *c = &sizeclasses[slab->class];
-    if (slab->blocks != c->blocks || load_relaxed(&slab->line->reciprocal) != c->reciprocal)
+    if (slab->blocks != c->blocks || load_relaxed(&line->reciprocal) != c->reciprocal ||
+        load_relaxed(&line->states) != slab->states)
         return false;
     size_t clear = 0;
     for (size_t i = 0; i < words_of(slab->blocks) * 64; i++) {
         bool taken = slab->taken[i / 64] >> (i % 64) & 1;
         if (taken)
             continue;
-        if (i >= slab->blocks || i / 64 < slab->hint ||
-            load_relaxed(&load_relaxed(&slab->line->states)[i]) >= STATE_LIVE)
+        if (i >= slab->blocks || i / 64 < slab->hint || load_relaxed(&slab->states[i]) >= STATE_LIVE)
             return false;
         clear++;
     }

@@ -29,11 +29,11 @@ typedef _Atomic uint16_t slack_word;
 
 enum slab_status { SLAB_IDLE, SLAB_DIRTY, SLAB_PURGING, SLAB_CARVED };
 
-/* All under the arena's lock; line and base are constant. */
+/* All under the arena's lock; base is constant. */
 struct slab {
-    struct slab *next; /* in a list of the arena's, by status: dirty, or partly free */
+    ALIGNED(64) struct slab *next; /* in a list of the arena's, by status: dirty, or partly free */
     struct slab *prev;
-    struct slab_line *line;
+    state_byte *states;
     uint64_t *taken;
     char *base;     /* the first block */
     uint64_t stamp; /* when it became dirty */
@@ -114,13 +114,14 @@ size_t slab_size_of(const struct slab_line *line, const state_byte *state);
 size_t slab_cells(unsigned class); /* that its states, slack words and bits take */
 
 /*
- * Carves `slab` into blocks of `class`, its metadata in `cells`. blocks_zero: the unit's pages read as zero;
+ * Carves `slab`, whose line is `line`, into blocks of `class`, its metadata in `cells`. blocks_zero: the unit's pages read as zero;
  * cells_zero: so do the cells (then they are left untouched as far as can be).
  */
-void slab_carve(struct slab *slab, unsigned class, uint16_t arena, void *cells, bool blocks_zero, bool cells_zero);
+void slab_carve(struct slab *slab, struct slab_line *line, unsigned class, uint16_t arena, void *cells,
+                bool blocks_zero, bool cells_zero);
 
 /* The opposite, once every block is free. Gives the cells back to the caller. */
-void *slab_uncarve(struct slab *slab);
+void *slab_uncarve(struct slab *slab, struct slab_line *line);
 
 /* Takes up to `want` free blocks, lowest first, into entries[0..]; how many it took. */
 size_t slab_take(struct slab *slab, struct entry *entries, size_t want);
@@ -132,7 +133,7 @@ bool slab_give(struct slab *slab, const struct entry *entry);
 void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks);
 
 /* Whether the law above holds. */
-bool slab_is_valid(const struct slab *slab);
+bool slab_is_valid(const struct slab *slab, const struct slab_line *line);
 
 /* --------------------------------------------------------------------------------------- lists of slabs */
 struct slab_list {

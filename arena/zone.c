@@ -119,15 +119,14 @@ struct slab *zone_carve(struct zone *zone, struct slab *slab, unsigned class) {
     unit_set_drop(zone->dirty, unit);
     zone->carved++;
     slab = &zone->slabs[unit];
-    slab->line = &zone->lines[unit];
     slab->base = (char *)zone + (size_t)unit * UNIT_SIZE;
-    slab_carve(slab, class, zone->arena, cell_at(zone, cell), blocks_zero, cells_zero);
+    slab_carve(slab, &zone->lines[unit], class, zone->arena, cell_at(zone, cell), blocks_zero, cells_zero);
     return slab;
 }
 
 void zone_uncarve(struct zone *zone, struct slab *slab) {
     size_t count = slab_cells(slab->class);
-    char *cells = slab_uncarve(slab);
+    char *cells = slab_uncarve(slab, &zone->lines[zone_unit_of(zone, slab)]);
     flip_cells(zone, (size_t)(cells - cell_at(zone, 0)) / CELL_SIZE, count);
     slab->status = SLAB_DIRTY;
     unit_set_add(zone->dirty, zone_unit_of(zone, slab));
@@ -183,9 +182,7 @@ static bool unit_is_valid(const struct zone *zone, unsigned unit) {
     bool carved = slab->status == SLAB_CARVED;
     if (idle + dirty + purging + carved != 1 || (unit_set_has(zone->zero, unit) && !idle))
         return false;
-    if (!carved)
-        return load_relaxed(&zone->lines[unit].reciprocal) == 0 && load_relaxed(&zone->lines[unit].states) == NULL;
-    return slab->line == &zone->lines[unit] && slab_is_valid(slab);
+    return slab_is_valid(slab, &zone->lines[unit]);
 }
 
 bool zone_is_valid(const struct zone *zone) {

@@ -51,10 +51,10 @@
 
 #define MAGAZINE_ENTRIES_MIN 16
 #define MAGAZINE_ENTRIES_MAX 1024
-#define REFILL_BYTES         (8 * KIB)   /* of the blocks that one refill takes, or one block */
+#define REFILL_BYTES         (8 * KIB)  /* of the blocks that one refill takes, or one block */
 #define MAGAZINE_BYTES_MAX   (64 * KIB) /* of the blocks that one magazine may hold */
-#define TCACHE_BYTES_MAX     (2 * MIB)   /* of the blocks that one thread's magazines may hold */
-#define OUTGOING_ENTRIES     255
+#define TCACHE_BYTES_MAX     (2 * MIB)  /* of the blocks that one thread's magazines may hold */
+#define OUTGOING_ENTRIES     254
 #define OUTGOING_BYTES_MAX   (256 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */

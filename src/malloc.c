@@ -70,6 +70,11 @@ static NOINLINE void free_slow(void *block) {
     errno = saved;
 }
 
+static NOINLINE void free_remote(void *block, const struct slab_line *line, state_byte *state) {
+    if (UNLIKELY(!tcache_push_outgoing(tcache_current, line, block, state)))
+        free_slow(block);
+}
+
 PUBLIC void cadastre_free(void *block) {
     struct slab_line *line;
     state_byte *state = slab_find_live((uintptr_t)block, &line);
@@ -79,7 +84,9 @@ PUBLIC void cadastre_free(void *block) {
     }
     struct tcache *cache = tcache_current;
     uint32_t scaled_class = load_relaxed(&line->owner) ^ cache->owner_key; /* if the arenas are the same */
-    if (UNLIKELY(scaled_class >= OWNER(1, 0) || !tcache_push(tcache_magazine(cache, scaled_class), block, state)))
+    if (UNLIKELY(scaled_class >= OWNER(1, 0)))
+        free_remote(block, line, state);
+    else if (UNLIKELY(!tcache_push(tcache_magazine(cache, scaled_class), block, state)))
         free_slow(block);
 }
 

@@ -141,40 +141,46 @@ static bool make_outgoing(struct tcache *cache) {
     if (batch == NULL)
         return false;
     store_relaxed(&batch->count, 0);
+    batch->owners = 0;
     cache->outgoing = batch;
     return true;
 }
 
-static void give_remote(struct tcache *cache, void *block, state_byte *state, size_t size) {
-    struct batch *batch = cache->outgoing;
-    size_t count = load_relaxed(&batch->count);
-    store_relaxed(state, STATE_USED);
-    batch->entries[count] = (struct entry){block, state};
-    store_release(&batch->count, count + 1);
-    cache->outgoing_left -= (ptrdiff_t)size;
-    if (UNLIKELY(count + 1 == OUTGOING_ENTRIES || cache->outgoing_left <= 0))
+/* The batch is missing or full. */
+static void give_outgoing(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
+    if (cache->outgoing != NULL)
         flush_outgoing(cache);
+    else if (!make_outgoing(cache)) {
+        give_direct(arenas_at(slab_arena(line)), block, state);
+        return;
+    }
+    tcache_push_outgoing(cache, line, block, state);
+}
+
+/* The magazine is full: it grows, or its coldest half goes back. */
+static void give_own(struct tcache *cache, unsigned class, void *block, state_byte *state) {
+    struct magazine *magazine = &cache->magazines[class];
+    if (!grow_magazine(cache, class)) {
+        if (entries_of(magazine) == 0) { /* no memory even for its array */
+            give_direct(cache->owner, block, state);
+            return;
+        }
+        flush_magazine(cache, class, (entries_of(magazine) + 1) / 2);
+    }
+    tcache_push(magazine, block, state);
 }
 
 void tcache_give(struct tcache *cache, void *block, state_byte *state) {
     const struct slab_line *line = directory_find((uintptr_t)block);
     unsigned owner = slab_arena(line);
     unsigned class = slab_class(line);
-    bool remote = OWNER(owner, 0) != cache->owner_key;
-    if (UNLIKELY(!tcache_is_real(cache) || (remote && cache->outgoing == NULL && !make_outgoing(cache)))) {
+    if (!tcache_is_real(cache)) {
         give_direct(arenas_at(owner), block, state);
-    } else if (remote) {
-        give_remote(cache, block, state, sizeclasses[class].size);
+    } else if (OWNER(owner, 0) != cache->owner_key) {
+        if (!tcache_push_outgoing(cache, line, block, state))
+            give_outgoing(cache, line, block, state);
     } else if (!tcache_push(&cache->magazines[class], block, state)) {
-        struct magazine *magazine = &cache->magazines[class];
-        if (!grow_magazine(cache, class)) {
-            if (entries_of(magazine) == 0) { /* no memory even for its array */
-                give_direct(cache->owner, block, state);
-                return;
-            }
-            flush_magazine(cache, class, (entries_of(magazine) + 1) / 2);
-        }
-        tcache_push(magazine, block, state);
+        give_own(cache, class, block, state);
     }
 }
 

@@ -84,6 +84,19 @@ INLINE bool tcache_push(struct magazine *magazine, void *block, state_byte *stat
     return true;
 }
 
+/* Frees a live block of another arena. false, and nothing done: the batch is not there, or full. */
+INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
+    struct batch *batch = cache->outgoing;
+    if (UNLIKELY(batch == NULL))
+        return false;
+    if (UNLIKELY(load_relaxed(&batch->count) == OUTGOING_ENTRIES || cache->outgoing_left <= 0))
+        return false;
+    store_relaxed(state, STATE_USED);
+    batch_add(batch, slab_arena(line), block, state);
+    cache->outgoing_left -= (ptrdiff_t)slab_block_size(line);
+    return true;
+}
+
 /* ------------------------------------------------------------------------------------------ the slow paths */
 
 /* Fills an empty magazine from the arena; false: there is no memory. */

@@ -7,8 +7,9 @@ begin java default-jdk-headless:javac default-jdk-headless:java
 live 384 256
 
 round() {
-    run compile javac javac -J-Xmx"$((LIVE / 3))m" -d classes "$HERE/Threads.java"
-    run threads java java -Xmx"$((LIVE / 3))m" -XX:MaxDirectMemorySize="$((LIVE / 6))m" -cp classes Threads $((LIVE / 3))
+    run compile javac javac -J-XX:-UsePerfData -J-Xmx"$((LIVE / 3))m" -d classes "$HERE/Threads.java"
+    run threads java java -XX:-UsePerfData -Xmx"$((LIVE / 3))m" -XX:MaxDirectMemorySize="$((LIVE / 6))m" \
+        -cp classes Threads $((LIVE / 3))
     (cd "$WORK" && find classes -name '*.class' | sort | xargs sha256sum) >"$WORK/classes.sums"
 }
 

@@ -52,6 +52,8 @@ begin() {
     trap clear_up EXIT
     trap 'exit 130' INT TERM HUP
     chmod 755 "$TMP"
+    export TMPDIR=$TMP/temporary
+    mkdir -m 1777 "$TMPDIR"
     LIBRARY=$TMP/$(basename "$library")
     install -m 755 "$library" "$LIBRARY" || die "cannot copy $library: does it exist?"
     [[ -z $(LD_PRELOAD=$LIBRARY env true 2>&1) ]] ||
@@ -189,9 +191,8 @@ gone() {
 # round's cost. Two test points: that a process which runs EXE (the name of a program's file, or a pattern) was seen
 # with the round's allocator, and that COMMAND ended with status 0.
 run() {
-    local name=$1 exe=$2 cost="$WORK/cost" command status=0 elapsed=0 kib=0
+    local name=$1 exe=$2 cost="$WORK/cost" started=$SECONDS command status=0 elapsed=0 kib=0
     shift 2
-    step "$name"
     (
         cd "$WORK" || exit 1
         exec timeout --foreground -k 5 "$STEP_LIMIT" /usr/bin/time -q -o "$cost" -f '%e %M' \
@@ -199,6 +200,10 @@ run() {
     ) >"$LOG/$name.out" 2>"$LOG/$name.err" </dev/null &
     command=$!
     check "$name: the allocator of a process running $exe" seen "$exe" "$command"
+    until gone "$command"; do
+        step "$name, $((SECONDS - started)) s"
+        sleep 0.1
+    done
     wait "$command" || status=$?
     read -r elapsed kib <"$cost"
     TIME[$ROUND]=$((TIME[$ROUND] + 10#${elapsed/./} * 10000))

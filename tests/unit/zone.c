@@ -11,6 +11,10 @@ static unsigned next_random(unsigned below) {
     return (seed >> 8) % below;
 }
 
+static struct slab_line *line_of(const struct slab *slab) {
+    return directory_find((uintptr_t)slab->base);
+}
+
 static void geometry(void) {
     struct zone *zone = zone_create(ZONE_SPAN, 3, SMALL);
     size_t slabs = 0;
@@ -62,12 +66,12 @@ static void zero_knowledge(void) {
     struct entry entry;
     slab_take(slab, &entry, 1);
     ok(load_relaxed(entry.state) == STATE_UNTOUCHED, "a fresh unit's blocks are untouched");
-    slab_set_size(slab->line, entry.state, 40);
-    ok(slab_size_of(slab->line, entry.state) == 40, "a live block's size");
+    slab_set_size(line_of(slab), entry.state, 40);
+    ok(slab_size_of(line_of(slab), entry.state) == 40, "a live block's size");
     store_relaxed(entry.state, STATE_USED);
     slab_give(slab, &entry);
     zone_uncarve(zone, slab);
-    ok(slab_state_at(slab->line, (uintptr_t)entry.block) == NULL, "no block starts in a unit that is not carved");
+    ok(slab_state_at(line_of(slab), (uintptr_t)entry.block) == NULL, "no block starts in a unit that is not carved");
     slab = zone_carve(zone, slab, sizeclass_of(2000));
     slab_take(slab, &entry, 1);
     ok(load_relaxed(entry.state) == STATE_USED, "a dirty unit's are used");
@@ -93,8 +97,8 @@ static void sizes(void) {
         size_t count = slab_take(slab, entries, 64);
         for (size_t size = class == 0 ? 0 : 1; size <= sizeclasses[class].size; size++) {
             const struct entry *entry = &entries[size % count];
-            slab_set_size(slab->line, entry->state, size);
-            wrong += slab_size_of(slab->line, entry->state) != size || load_relaxed(entry->state) < STATE_LIVE;
+            slab_set_size(line_of(slab), entry->state, size);
+            wrong += slab_size_of(line_of(slab), entry->state) != size || load_relaxed(entry->state) < STATE_LIVE;
         }
     }
     ok(wrong == 0, "every requested size of a class is recorded exactly");

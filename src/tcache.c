@@ -82,13 +82,12 @@ static bool grow_magazine(struct tcache *cache, unsigned class) {
 
 bool tcache_refill(struct tcache *cache, unsigned class) {
     struct magazine *magazine = &cache->magazines[class];
-    size_t want = max_size(REFILL_BYTES / sizeclasses[class].size, 1);
-    if (entries_of(magazine) < want)
+    if (entries_of(magazine) < magazine->refill)
         grow_magazine(cache, class);
     size_t entries = entries_of(magazine);
     if (entries == 0)
         return false;
-    want = min_size(want, (entries + 1) / 2);
+    size_t want = min_size(magazine->refill, (entries + 1) / 2);
     for (;;) {
         arena_lock(cache->owner);
         size_t got = arena_refill_locked(cache->owner, class, magazine->base + 1, want);
@@ -157,7 +156,11 @@ static void give_outgoing(struct tcache *cache, const struct slab_line *line, vo
     tcache_push_outgoing(cache, line, block, state);
 }
 
-/* The magazine is full: it grows, or its coldest half goes back. */
+/*
+ * The magazine is full: it grows, or its coldest half goes back, and one more. Refills divide that half; so a thread
+ * that swings by no more than the capacity comes to rest at or below it, whatever it had cached before, and does not
+ * flush and refill for ever because of a few blocks too many.
+ */
 static void give_own(struct tcache *cache, unsigned class, void *block, state_byte *state) {
     struct magazine *magazine = &cache->magazines[class];
     if (!grow_magazine(cache, class)) {
@@ -165,7 +168,7 @@ static void give_own(struct tcache *cache, unsigned class, void *block, state_by
             give_direct(cache->owner, block, state);
             return;
         }
-        flush_magazine(cache, class, (entries_of(magazine) + 1) / 2);
+        flush_magazine(cache, class, min_size(entries_of(magazine), (entries_of(magazine) + 1) / 2 + 1));
     }
     tcache_push(magazine, block, state);
 }
@@ -215,12 +218,8 @@ static void list_remove(struct tcache **list, struct tcache *cache) {
     *(cache->prev == NULL ? list : &cache->prev->next) = cache->next;
 }
 
-static size_t entries_max_for(unsigned class) {
-    size_t bound = min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / sizeclasses[class].size);
-    size_t entries = 1;
-    while (2 * entries + 1 < bound)
-        entries = 2 * entries + 1;
-    return entries;
+static size_t power_of_two_below(size_t n) {
+    return n < 2 ? 1 : (size_t)1 << (63 - __builtin_clzll(n));
 }
 
 static struct tcache *create(struct arena *arena) {
@@ -239,7 +238,10 @@ static struct tcache *create(struct arena *arena) {
         magazine->limit = (struct entry *)&no_entry;
         store_relaxed(&magazine->top, magazine->limit);
         magazine->live_bias = STATE_LIVE + sizeclasses[class].size;
-        magazine->entries_max = (uint32_t)entries_max_for(class);
+        size_t size = sizeclasses[class].size;
+        size_t entries = power_of_two_below(min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / size));
+        magazine->entries_max = (uint16_t)max_size(entries - 1, 1);
+        magazine->refill = (uint16_t)power_of_two_below(REFILL_BYTES / size);
     }
     return cache;
 }

@@ -20,7 +20,8 @@ struct magazine {
     struct entry *limit;       /* top == limit: full */
     struct entry *base;        /* the sentinel */
     uint32_t live_bias;        /* STATE_LIVE + block size: less the requested size, it is the state */
-    uint32_t entries_max;
+    uint16_t entries_max;      /* a power of two less one */
+    uint16_t refill;           /* entries that a refill takes at the most, a power of two */
 };
 
 struct tcache {

@@ -15,8 +15,8 @@ import java.util.zip.Deflater;
 import java.util.zip.Inflater;
 
 /**
- * java.t's program. Direct buffers and the state of Deflater and Inflater are malloc blocks: threads fill and compress
- * them, others unpack and compare them. Prints checksums. usage: Threads MIB
+ * java.t's program. Direct buffers and the state of Deflater and Inflater are malloc blocks: threads fill and
+ * compress them, others unpack and compare them. Prints checksums. usage: Threads MIB
  */
 public class Threads {
     static final int THREADS = 4;
@@ -73,12 +73,13 @@ public class Threads {
         return sum;
     }
 
-    /** Short-lived platform threads: each brings its stack, its handles and its thread-local buffers, and takes them away. */
+    /** Short-lived threads: each brings handles and thread-local buffers, and takes them away again. */
     static long churn() throws Exception {
         AtomicLong sum = new AtomicLong();
         for (int i = 0; i < CHURN; i++) {
             int number = i;
-            Thread thread = new Thread(() -> sum.addAndGet(String.valueOf(number).repeat(number % 50).hashCode()));
+            String text = String.valueOf(number);
+            Thread thread = new Thread(() -> sum.addAndGet(text.repeat(number % 50).hashCode()));
             thread.start();
             thread.join();
         }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# gcc and g++: they build this project's library, and a C++ program heavy in templates, which then runs as well. Every
-# object, the linked library and the archive are the same, byte for byte, as those that they make on glibc.
+# gcc and g++: they build this project's library, and a C++ program heavy in templates, which then runs as
+# well. Every object, the linked library and the archive are the same, byte for byte, as those that they make
+# on glibc.
 set -u
 source "$(dirname "$0")/lib.sh"
 begin gcc gcc:gcc g++:g++ make:make binutils:ld libc6-dev:/usr/include/stdio.h

@@ -8,8 +8,9 @@ live 96
 # Nothing of this machine's configuration goes into what is compared.
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_DIR=repository
 
-# history FILES: a stream for fast-import: 60 commits, each of which rewrites some of FILES files and removes a few.
-history() {
+# stream FILES: input for fast-import: 60 commits, each of which rewrites some of FILES files and removes
+# a few.
+stream() {
     awk -v files="$1" 'BEGIN {
         for (commit = 1; commit <= 60; commit++) {
             printf "commit refs/heads/main\ncommitter C <c@example.org> %d +0000\ndata 10\ncommit %03d\n",
@@ -22,7 +23,8 @@ history() {
                 }
                 text = ""
                 for (line = 0; line < 20 + file % 50; line++)
-                    text = text sprintf("line %d of %d, %s\n", line, file, line % 11 == commit % 11 ? commit : "as it was")
+                    text = text sprintf("line %d of %d, %s\n", line, file,
+                        line % 11 == commit % 11 ? commit : "as it was")
                 printf "M 644 inline %s\ndata %d\n%s\n", path, length(text), text
             }
         }
@@ -33,9 +35,9 @@ round() {
     run commands git bash -e "$HERE/git.sh" "$TMP/stream"
 }
 
-history $((LIVE * 20)) >"$TMP/stream"
+stream $((LIVE * 20)) >"$TMP/stream"
 both round
-for result in objects contents history matches archive; do
+for result in objects contents history matches tarball; do
     same "git's $result" "$result"
 done
 finish

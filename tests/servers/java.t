@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# java: javac compiles a threaded program, which then runs: direct buffers, native compression and thread churn, with
-# the virtual machine's own memory (compiler, symbols, garbage collector) on the allocator as well.
+# java: javac compiles a threaded program, which then runs: direct buffers, native compression and thread
+# churn, with the virtual machine's own memory (compiler, symbols, garbage collector) on the allocator as
+# well.
 set -u
 source "$(dirname "$0")/lib.sh"
 begin java default-jdk-headless:javac default-jdk-headless:java

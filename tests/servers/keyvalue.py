@@ -2,9 +2,10 @@
 
 usage: keyvalue.py redis|memcached SOCKET load|verify SEED MIB
 
-Four processes set, append to, delete and get keys of their own, values of 16 bytes to 256 KiB, about MIB MiB of them at
-a time, and compare every reply with what a model says. What is done follows from SEED and MIB alone, so "verify" runs the
-model without the server and then compares every key. Both print checksums of the final state.
+Four processes set, append to, delete and get keys of their own, values of 16 bytes to 256 KiB, about MIB MiB
+of them at a time, and compare every reply with what a model says. What is done follows from SEED and MIB
+alone, so "verify" runs the model without the server and then compares every key. Both print checksums of the
+final state.
 """
 import hashlib
 import multiprocessing
@@ -13,7 +14,7 @@ import socket
 import sys
 
 CLIENTS = 4
-ROUNDS = 120
+ROUNDS = 240
 BATCH = 64
 
 

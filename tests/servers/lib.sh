@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What the tests of real programs share. Each sources this file, says what it needs with begin, and runs its program
-# in two rounds of the same work, on glibc's malloc and then with the library preloaded:
+# What the tests of real programs share. Each sources this file, says what it needs with begin, and runs its
+# program in two rounds of the same work, on glibc's malloc and then with the library preloaded:
 #
 #   both FUNCTION          calls FUNCTION twice, with these set:
 #                            ROUND    glibc, then cadastre
@@ -15,19 +15,22 @@
 #   same TEXT FILE         a test point: both rounds left the same FILE, which is not empty
 #   finish                 what has to hold of every program, the cost of both rounds, and the plan
 #
-# A process belongs to a round by its working directory: so it is found again whoever forked it and whatever it calls
-# itself, and nothing that a test has started outlives it.
+# A process belongs to a round by its working directory: so it is found again whoever forked it and whatever
+# it calls itself, and nothing that a test has started outlives it.
 #
-# Environment: CADASTRE_LIBRARY=FILE preloads FILE in place of build/libcadastre.so (the debug build, a rival);
-#              KEEP=1 leaves the temporary directory behind.
+# Environment, of a test that is run by itself:
+#   CADASTRE_LIBRARY=FILE  preloads FILE in place of build/libcadastre.so: the debug build, a rival
+#   KEEP=1                 leaves the temporary directory behind
 
 # shellcheck source=../../scripts/common
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/common"
 
+# shellcheck disable=SC2034 # For the tests.
 HERE=$ROOT/tests/servers
+# shellcheck disable=SC2034
 PYTHON=/usr/bin/python3 # The distribution's: another on the PATH need not be one that takes a preload.
 GLIBC_PRELOAD=
-STEP_LIMIT=180 # Seconds until a step, of which none is expected to take 20, counts as hung.
+STEP_LIMIT=300 # Seconds until a step counts as hung; the longest is expected to take 40.
 export LC_ALL=C
 
 declare -A TIME=() PEAK=() # By round: microseconds of work; KiB of the largest process.
@@ -35,20 +38,27 @@ POINTS=0 FAILED=0 ROUND='' SERVER=''
 
 if [[ ${1-} == -h || ${1-} == --help ]]; then
     sed -n '2,/^$/s/^#\( \|$\)//p' "$0"
-    printf '\nusage: %s\n\nOne test in TAP, for prove; CADASTRE_LIBRARY=FILE tries another library than the built one.\n' "$0"
+    cat <<END
+
+usage: $0
+
+One test in TAP, for prove. CADASTRE_LIBRARY=FILE in the environment tries another library than the built one,
+KEEP=1 leaves the temporary directory behind.
+END
     exit 0
 fi
 ((!$#)) || die "takes no argument but --help"
 
-# begin NAME PACKAGE:WHAT ...: installs what is missing, makes the temporary directory, and puts the library into it,
-# where a server that has given up root can read it.
+# begin NAME PACKAGE:WHAT ...: installs what is missing, makes the temporary directory, and puts the library
+# into it, where a server that has given up root can read it.
 begin() {
     NAME=$1
     need time:/usr/bin/time "${@:2}" -- "to test $NAME on the allocator"
     local library
     library=${CADASTRE_LIBRARY:-$(library)} || exit 1
     unset CADASTRE_LIBRARY # The library would report it as an option that it does not know.
-    TMP=$(realpath "$(mktemp -d -t "cadastre-$NAME.XXXXXX")") || die "mktemp gave no directory: is ${TMPDIR:-/tmp} writable?"
+    TMP=$(realpath "$(mktemp -d -t "cadastre-$NAME.XXXXXX")") ||
+        die "mktemp gave no directory: is ${TMPDIR:-/tmp} writable?"
     trap clear_up EXIT
     trap 'exit 130' INT TERM HUP
     chmod 755 "$TMP"
@@ -57,15 +67,16 @@ begin() {
     LIBRARY=$TMP/$(basename "$library")
     install -m 755 "$library" "$LIBRARY" || die "cannot copy $library: does it exist?"
     [[ -z $(LD_PRELOAD=$LIBRARY env true 2>&1) ]] ||
-        die "$library, copied to $TMP, cannot be preloaded: if that is mounted noexec, set TMPDIR to another place"
+        die "$library, copied to $TMP, cannot be preloaded: is it mounted noexec? Set TMPDIR elsewhere"
 }
 
-# live MIB [LEAST]: sets LIVE, the MiB that may be in use at one time, for the work to fit itself into: MIB, or a quarter
-# of the available memory if that is less. Some programs do not go below LEAST however little they are given to do.
+# live MIB [LEAST]: sets LIVE, the MiB that may be in use at one time, for the work to fit itself into: MIB,
+# or a quarter of the available memory if that is less. Some programs do not go below LEAST however little
+# they are given to do.
 live() {
     LIVE=$(($(mem_bound $(($1 << 20))) >> 20))
     diag "$NAME: live set of at most $LIVE MiB"
-    ((LIVE >= ${2:-16})) || die "$NAME takes ${2:-16} MiB, which must be no more than a quarter of the available memory"
+    ((LIVE >= ${2:-16})) || die "$NAME takes ${2:-16} MiB, a quarter of the available memory at most: free some"
 }
 
 diag() { printf '# %s\n' "$*"; }
@@ -167,7 +178,7 @@ start() {
     SERVER=$!
 }
 
-# up COMMAND: waits until COMMAND succeeds, which asks SERVER something; shows what the server said when it does not.
+# up COMMAND: waits until COMMAND, which asks SERVER something, succeeds; shows what was said if it does not.
 up() {
     local until=$((SECONDS + 30))
     until "$@" >/dev/null 2>&1; do
@@ -187,9 +198,9 @@ gone() {
     ! kill -0 "$1" 2>/dev/null
 }
 
-# run NAME EXE COMMAND: its output goes to LOG/NAME.out and .err, its time and the peak of its largest process to the
-# round's cost. Two test points: that a process which runs EXE (the name of a program's file, or a pattern) was seen
-# with the round's allocator, and that COMMAND ended with status 0.
+# run NAME EXE COMMAND: its output goes to LOG/NAME.out and .err, its time and the peak of its largest process
+# to the round's cost. Two test points: that a process which runs EXE (the name of a program's file, or a
+# pattern) was seen with the round's allocator, and that COMMAND ended with status 0.
 run() {
     local name=$1 exe=$2 cost="$WORK/cost" started=$SECONDS command status=0 elapsed=0 kib=0
     shift 2
@@ -205,7 +216,7 @@ run() {
         sleep 0.1
     done
     wait "$command" || status=$?
-    read -r elapsed kib <"$cost"
+    [[ ! -s $cost ]] || read -r elapsed kib <"$cost"
     TIME[$ROUND]=$((TIME[$ROUND] + 10#${elapsed/./} * 10000))
     peak "$kib"
     check "$name: ends with status 0" ended_well "$status" "$LOG/$name.err"
@@ -216,8 +227,8 @@ ended_well() {
     (($1 == 0)) || { tail -n 20 "$2" && return "$1"; }
 }
 
-# seen EXE PID: within the lifetime of PID, a process of the round that runs EXE is seen with the round's allocator.
-# One that has not mapped it yet may still be starting, so only the lack of any is an error.
+# seen EXE PID: within the lifetime of PID, a process of the round that runs EXE is seen with the round's
+# allocator. One that has not mapped it yet may still be starting, so only the lack of any is an error.
 seen() {
     until allocator_in_use "$1" 1 >"$TMP/seen"; do
         ! gone "$2" || { cat "$TMP/seen" && return 1; }
@@ -225,15 +236,15 @@ seen() {
     done
 }
 
-# allocator_in_use EXE COUNT: at least COUNT processes of the round run EXE, and all of them have the round's allocator.
+# allocator_in_use EXE COUNT: at least COUNT processes of the round run EXE, and all of them have the round's
+# allocator.
 allocator_in_use() {
-    local pid count=0
+    local pid on count=0
     for pid in $(processes "$WORK" "$1"); do
-        if [[ $ROUND == glibc ]]; then
-            ! verify_preload "$pid" "$LIBRARY"
-        else
-            verify_preload "$pid" "$LIBRARY"
-        fi || { echo "process $pid is on another allocator" && return 1; }
+        on=glibc
+        ! verify_preload "$pid" "$LIBRARY" || on=cadastre
+        grep -q . "/proc/$pid/maps" 2>/dev/null || continue # It has ended since.
+        [[ $on == "$ROUND" ]] || { echo "process $pid is on $on" && return 1; }
         count=$((count + 1))
     done
     ((count >= $2)) || { echo "$count of $2 processes found that run $1" && return 1; }
@@ -242,7 +253,7 @@ allocator_in_use() {
 # processes DIRECTORY [EXE]: the processes that work in or below it (and run a file of that name).
 processes() {
     local entry
-    for entry in $(find /proc/[0-9]*/cwd -maxdepth 0 -lname "$1*" -printf '%h\n' 2>/dev/null); do
+    find /proc/[0-9]*/cwd -maxdepth 0 -lname "$1*" -printf '%h\n' 2>/dev/null | while read -r entry; do
         # shellcheck disable=SC2053 # EXE may be a pattern.
         [[ $(readlink "$entry/exe") != */${2-*} ]] || printf '%s\n' "${entry#/proc/}"
     done

@@ -1,5 +1,5 @@
--- The script that nginx.t gives to wrk: it compares every body with a file. usage: wrk -s nginx.lua URL -- FILE
--- Each of wrk's threads has an interpreter of its own; done() runs in one more, and asks the others.
+-- The script that nginx.t gives to wrk: it compares every body with a file. usage: wrk -s nginx.lua URL --
+-- FILE Each of wrk's threads has an interpreter of its own; done() runs in one more, and asks the others.
 local threads = {}
 
 function setup(thread)

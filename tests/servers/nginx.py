@@ -1,13 +1,15 @@
 """nginx.t's own client, for what wrk does not do.
 
-usage: nginx.py HOST:PORT get PATH            fetches one path
-       nginx.py HOST:PORT exchange DIRECTORY  fetches its files as they are, compressed and through the proxy, in ranges,
-                                              uploads, fetches back and deletes others; prints checksums
+usage: nginx.py port                          prints a port that is free now
+       nginx.py get HOST:PORT PATH            fetches one path
+       nginx.py exchange HOST:PORT DIRECTORY  fetches its files as they are, compressed, through the proxy and
+                                              in ranges; uploads, fetches and deletes others; prints checksums
 """
 import gzip
 import hashlib
 import http.client
 import pathlib
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -49,7 +51,11 @@ def client(host, files, number):
 
 
 def main():
-    host, verb, operand = sys.argv[1:]
+    if sys.argv[1:] == ["port"]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            print(listener.getsockname()[1])
+        return
+    verb, host, operand = sys.argv[1:]
     if verb == "get":
         ask(http.client.HTTPConnection(host, timeout=10), "GET", "/" + operand)
         return

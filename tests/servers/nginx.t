@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# nginx, two workers as the user that they drop root for: files, gzip and a proxy to itself under wrk, which compares
-# every body; uploads; a reload, after which new workers serve.
+# nginx, two workers as the user that they drop root for: files, gzip and a proxy to itself under wrk, which
+# compares every body; uploads; a reload, after which new workers serve.
 set -u
 source "$(dirname "$0")/lib.sh"
 begin nginx nginx-light:nginx wrk:wrk python3:/usr/bin/python3
@@ -34,7 +34,11 @@ http {
         listen 127.0.0.1:$PORT;
         location / { aio threads; }
         location /gzip/ { alias $WORK/root/; gzip on; gzip_types *; gzip_comp_level 3; }
-        location /proxy/ { proxy_pass http://itself/; proxy_http_version 1.1; proxy_set_header Connection ""; }
+        location /proxy/ {
+            proxy_pass http://itself/;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }
         location /upload/ { alias $WORK/root/; dav_methods PUT DELETE; }
     }
     server {
@@ -48,7 +52,7 @@ END
 serve() {
     local try
     for try in 1 2 3; do
-        PORT=$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+        PORT=$("$PYTHON" "$HERE/nginx.py" port)
         configure
         start server nginx -p "$WORK" -c "$WORK/nginx.conf" -e "$LOG/start.log"
         up answers && return
@@ -59,12 +63,14 @@ serve() {
 }
 
 answers() {
-    [[ $(processes "$WORK" nginx | wc -l) == 3 ]] && limited "$PYTHON" "$HERE/nginx.py" "127.0.0.1:$PORT" get small
+    [[ $(processes "$WORK" nginx | wc -l) == 3 ]] &&
+        limited "$PYTHON" "$HERE/nginx.py" get "127.0.0.1:$PORT" small
 }
 
 # load PATH FILE: two threads and 32 connections fetch one path; every body has to be FILE.
 load() {
-    limited wrk -t 2 -c 32 -d 2s -s "$HERE/nginx.lua" "http://127.0.0.1:$PORT$1" -- "$TMP/files/$2" >"$LOG/wrk" 2>&1
+    limited wrk -t 2 -c 32 -d 2s -s "$HERE/nginx.lua" "http://127.0.0.1:$PORT$1" -- "$TMP/files/$2" \
+        >"$LOG/wrk" 2>&1
     cat "$LOG/wrk"
     [[ $(grep '^bodies' "$LOG/wrk") =~ ^'bodies: '([1-9][0-9]*)' right, 0 wrong'$ ]] || return 1
     BODIES=$((BODIES + BASH_REMATCH[1]))
@@ -72,7 +78,7 @@ load() {
 }
 
 exchange() {
-    limited "$PYTHON" "$HERE/nginx.py" "127.0.0.1:$PORT" exchange "$TMP/files" >"$WORK/exchanged"
+    limited "$PYTHON" "$HERE/nginx.py" exchange "127.0.0.1:$PORT" "$TMP/files" >"$WORK/exchanged"
 }
 
 reload() {
@@ -89,12 +95,15 @@ workers() {
     processes "$WORK" nginx | grep -vx "$SERVER"
 }
 
+owners() {
+    workers | sed 's|^|/proc/|' | xargs stat -c %U | xargs
+}
+
 round() {
     local worker path
     BODIES=0
     check "it answers" serve || return
-    ((EUID)) || check "its workers gave up root" is "$(stat -c %U $(workers | sed 's|^|/proc/|') | sort | uniq -c | xargs)" \
-        "2 nobody"
+    ((EUID)) || check "its workers gave up root" is "$(owners)" "nobody nobody"
     check "the allocator of the master and both workers" allocator_in_use nginx 3
     for path in /small /large /gzip/large /proxy/small /proxy/large; do
         step "wrk $path"

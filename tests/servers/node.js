@@ -1,5 +1,5 @@
-// node.t's program: four worker threads make JSON documents; the main thread reads them back, compresses them on the
-// thread pool, and checks them. Prints one checksum for each. usage: node node.js MIB
+// node.t's program: four worker threads make JSON documents; the main thread reads them back, compresses them
+// on the thread pool, and checks them. Prints one checksum for each. usage: node node.js MIB
 'use strict';
 const { Worker, isMainThread, parentPort, workerData } = require('worker_threads');
 const { createHash } = require('crypto');
@@ -14,7 +14,11 @@ const inflate = promisify(zlib.inflate);
 function makeDocument(seed, items) {
     const list = [];
     for (let i = 0; i < items; i++)
-        list.push({ id: i, name: 'n'.repeat((i * seed) % 97), tags: Array.from({ length: i % 7 }, (_, k) => `${i * k}`) });
+        list.push({
+            id: i,
+            name: 'n'.repeat((i * seed) % 97),
+            tags: Array.from({ length: i % 7 }, (_, k) => `${i * k}`),
+        });
     return { seed, list };
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# node: worker threads that parse and write JSON, compress on node's own thread pool and pass their buffers on.
+# node: worker threads that parse and write JSON, compress on node's own thread pool and pass their buffers
+# on.
 set -u
 source "$(dirname "$0")/lib.sh"
 begin node nodejs:node

@@ -13,13 +13,18 @@ set parallel_tuple_cost = 0;
 set min_parallel_table_scan_size = 0;
 
 select 'parallel', count(*), sum(size), count(distinct kind) from item;
-select 'sort', md5(string_agg(name, ',')) from (select name from item order by name desc limit 50000) as sorted;
-select 'join', count(*), sum(a.id) from item a join item b on a.size = b.size and a.id < b.id where a.kind < 20;
-select 'window', sum(place * id) from (select id, rank() over (partition by kind order by size, name) as place from item) as r;
-select 'json', count(*), sum(length(value ->> 2)) from item, jsonb_path_query(data, '$.tags') as value;
+select 'sort', md5(string_agg(name, ','))
+    from (select name from item order by name desc limit 50000) as sorted;
+select 'join', count(*), sum(a.id)
+    from item a join item b on a.size = b.size and a.id < b.id where a.kind < 20;
+select 'window', sum(place * id)
+    from (select id, rank() over (partition by kind order by size, name) as place from item) as ranked;
+select 'json', count(*), sum(length(value ->> 2))
+    from item, jsonb_path_query(data, '$.tags') as value;
 select 'contains', count(*) from item where data @> '{"tags": [2, 4]}';
 select 'aggregate', md5(jsonb_agg(data order by id)::text) from item where id <= 50000;
-select 'regexp', count(*), sum(length(regexp_replace(name, '[a-f]([0-9]+)', '<\1>', 'g'))) from item where name ~ '^(ab|cd)+';
+select 'regexp', count(*), sum(length(regexp_replace(name, '[a-f]([0-9]+)', '<\1>', 'g')))
+    from item where name ~ '^(ab|cd)+';
 
 create function walk(depth int) returns text language plpgsql as $$
 declare

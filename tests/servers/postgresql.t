@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# postgresql: initdb, then pgbench with four clients, whose books have to balance, and queries that sort, hash, parse and
-# aggregate in parallel workers, in a cluster on a Unix socket, as the user postgres when run by root.
+# postgresql: initdb, then pgbench with four clients, whose books have to balance, and queries that sort,
+# hash, parse and aggregate in parallel workers, in a cluster on a Unix socket, as the user postgres when run
+# by root.
 set -u
 source "$(dirname "$0")/lib.sh"
 begin postgresql 'postgresql:/usr/lib/postgresql/*/bin/initdb'
 live 256
 
 BIN=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
-CLIENTS=4 TRANSACTIONS=2000 # of each client
+CLIENTS=4 TRANSACTIONS=4000 # of each client
 as_user=()
 ((EUID)) || as_user=(setpriv --reuid=postgres --regid=postgres --init-groups)
 
@@ -28,7 +29,8 @@ bench() {
     bench=$!
     await 20 backends || status=$?
     wait "$bench" || status=$?
-    ((!status)) && grep "processed: $((CLIENTS * TRANSACTIONS))/" "$LOG/pgbench" || { cat "$LOG/pgbench" && false; }
+    cat "$LOG/pgbench"
+    ((!status)) && grep -q "processed: $((CLIENTS * TRANSACTIONS))/" "$LOG/pgbench"
 }
 
 backends() {
@@ -37,10 +39,12 @@ backends() {
 
 round() {
     ((EUID)) || chown postgres "$WORK"
-    run initdb postgres "${as_user[@]}" "$BIN/initdb" -D "$WORK/data" -U postgres -A trust -E UTF8 --locale=C --no-sync
+    run initdb postgres "${as_user[@]}" "$BIN/initdb" \
+        -D "$WORK/data" -U postgres -A trust -E UTF8 --locale=C --no-sync
     # The shared memory is a private mapping and files of the cluster's, nothing in /dev/shm.
-    start server "${as_user[@]}" "$BIN/postgres" -D "$WORK/data" -c listen_addresses= -c "unix_socket_directories=$WORK" \
-        -c fsync=off -c dynamic_shared_memory_type=mmap -c shared_buffers=$((LIVE / 8))MB -c work_mem=$((LIVE / 16))MB
+    start server "${as_user[@]}" "$BIN/postgres" -D "$WORK/data" -c listen_addresses= \
+        -c "unix_socket_directories=$WORK" -c fsync=off -c dynamic_shared_memory_type=mmap \
+        -c shared_buffers=$((LIVE / 8))MB -c work_mem=$((LIVE / 16))MB
     check "it answers" up client pg_isready || return
     check "its allocator" allocator_in_use postgres 4
     step "pgbench"
@@ -49,7 +53,8 @@ round() {
     check "pgbench, on $CLIENTS backends of that allocator" timed bench
     query -c "select (select sum(abalance) from pgbench_accounts) - sum(delta),
         (select sum(bbalance) from pgbench_branches) - sum(delta),
-        (select sum(tbalance) from pgbench_tellers) - sum(delta), count(*) from pgbench_history" >"$WORK/books"
+        (select sum(tbalance) from pgbench_tellers) - sum(delta), count(*)
+        from pgbench_history" >"$WORK/books"
     check "the books balance" is "$(cat "$WORK/books")" "0|0|0|$((CLIENTS * TRANSACTIONS))"
     step "queries"
     check "queries" timed query -f "$HERE/postgresql.sql" -v "rows=$((LIVE * 500))" -o "$WORK/results"

@@ -26,12 +26,15 @@ def outcomes(path):
 def document(seed, items):
     return {
         "seed": seed,
-        "items": [{"id": i, "name": "n" * (i * seed % 97), "tags": [str(i * k) for k in range(i % 7)]} for i in range(items)],
+        "items": [
+            {"id": i, "name": "n" * (i * seed % 97), "tags": [str(i * k) for k in range(i % 7)]}
+            for i in range(items)
+        ],
     }
 
 
 def produce(seed, items, out):
-    """Compression and hashing of more than 2 KiB run without the interpreter's lock, so their mallocs run at once."""
+    """Compressing and hashing let go of the interpreter's lock, so that their mallocs run at once."""
     for turn in range(ROUNDS):
         text = json.dumps(document(seed * 31 + turn, items)).encode()
         out.put((seed, turn, hashlib.sha256(text).hexdigest(), zlib.compress(text, 1)))
@@ -54,8 +57,10 @@ def main():
     results = []
     for batch in range(2):
         queues = [queue.Queue(2) for _ in range(THREADS)]
-        threads = [threading.Thread(target=produce, args=(batch * THREADS + i, items, q)) for i, q in enumerate(queues)]
-        threads += [threading.Thread(target=consume, args=(q, results)) for q in queues]
+        threads = []
+        for i, packed in enumerate(queues):
+            threads.append(threading.Thread(target=produce, args=(batch * THREADS + i, items, packed)))
+            threads.append(threading.Thread(target=consume, args=(packed, results)))
         for thread in threads:
             thread.start()
         for thread in threads:

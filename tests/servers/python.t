@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# python3: a part of its own test suite, and a program whose threads compress, hash and parse side by side, both with
-# every object of Python's in a malloc block of its own (PYTHONMALLOC=malloc).
+# python3: a part of its own test suite, and a program whose threads compress, hash and parse side by side,
+# both with every object of Python's in a malloc block of its own (PYTHONMALLOC=malloc).
 set -u
 source "$(dirname "$0")/lib.sh"
 begin python python3:/usr/bin/python3
 release=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-need "libpython$release-testsuite:/usr/lib/python$release/test/test_threading.py" -- "to test python on the allocator"
+need "libpython$release-testsuite:/usr/lib/python$release/test/test_threading.py" -- "for python's own tests"
 live 448 448 # The suite takes that much on glibc.
 export PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 

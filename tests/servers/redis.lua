@@ -1,6 +1,6 @@
--- redis.t's collections: lists, sets, hashes and sorted sets, both the small that redis packs into one block and the
--- large that it does not. usage: redis-cli --eval redis.lua , build COUNT | read
--- Gives a checksum of all that is found: of COUNT collections after "build".
+-- redis.t's collections: lists, sets, hashes and sorted sets, both the small that redis packs into one block
+-- and the large that it does not. usage: redis-cli --eval redis.lua , build COUNT | read Gives a checksum of
+-- all that is found: of COUNT collections after "build".
 local function members(key)
     local kind = redis.call('TYPE', key).ok
     if kind == 'list' then

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# redis-server: client processes and redis-benchmark's threads against two I/O threads; a dump written by a forked
-# child while clients go on, and loaded by another server; everything freed by the background thread.
+# redis-server: client processes and redis-benchmark's threads against two I/O threads; a dump written by a
+# forked child while clients go on, and loaded by another server; everything freed by the background thread.
 set -u
 source "$(dirname "$0")/lib.sh"
-begin redis redis-server:redis-server redis-tools:redis-benchmark redis-tools:redis-cli python3:/usr/bin/python3
+begin redis redis-server:redis-server redis-tools:redis-benchmark redis-tools:redis-cli \
+    python3:/usr/bin/python3
 live 128
 
 # Debian's redis-server is linked with jemalloc, so that its glibc round has to be preloaded as well.
 GLIBC_PRELOAD=$(ldd "$(command -v redis-server)" | awk '$1 == "libc.so.6" { print $3 }')
 
 serve() {
-    start "$1" redis-server --port 0 --unixsocket "$WORK/socket" --dir "$WORK" --save '' --logfile "$LOG/$1.log" \
-        --io-threads 2 --io-threads-do-reads yes
+    start "$1" redis-server --port 0 --unixsocket "$WORK/socket" --dir "$WORK" --save '' \
+        --logfile "$LOG/$1.log" --io-threads 2 --io-threads-do-reads yes
     check "$1 answers" up answers
 }
 
@@ -42,11 +43,12 @@ unchanged() {
 }
 
 benchmark() {
-    limited redis-benchmark -s "$WORK/socket" --threads 4 -c 32 -P 16 -n 20000 -r 20000 -d 200 -q \
+    limited redis-benchmark -s "$WORK/socket" --threads 4 -c 32 -P 16 -n 40000 -r 20000 -d 200 -q \
         -t set,get,incr,lpush,rpush,lpop,sadd,hset,spop,zadd,lrange_100 >"$WORK/benchmark" 2>&1
 }
 
-# complete FILE: redis-benchmark's report of eleven tests, one of which it prepares by a twelfth, and of no error.
+# complete FILE: redis-benchmark's report of eleven tests, one of which it prepares by a twelfth, and of no
+# error.
 complete() {
     tr '\r' '\n' <"$1" | grep -i error && return 1
     is "$(grep -c 'requests per second' "$1")" 12
@@ -59,12 +61,14 @@ load() {
     clients load 1 >"$WORK/values" && wait "$benchmark"
 }
 
-# The dump holds the values of seed 1 and the collections as they are, whatever the clients of seed 2 do meanwhile.
+# The dump holds the values of seed 1 and the collections as they are, whatever the clients of seed 2 do
+# meanwhile.
 dump() {
     local writers
     clients load 2 >"$WORK/values2" &
     writers=$!
-    [[ $(cli bgsave) == 'Background saving started' ]] && await 60 dumped && [[ $(info rdb_last_bgsave_status) == ok ]] && wait "$writers"
+    [[ $(cli bgsave) == 'Background saving started' ]] && await 60 dumped &&
+        [[ $(info rdb_last_bgsave_status) == ok ]] && wait "$writers"
 }
 
 dumped() {
@@ -75,7 +79,8 @@ empty() {
     [[ $(cli dbsize) == 0 && $(info lazyfree_pending_objects) == 0 ]]
 }
 
-# What redis counts by malloc_usable_size, when a block is had and again when it is freed, is back where it was.
+# What redis counts by malloc_usable_size, when a block is had and again when it is freed, is back where it
+# was.
 balanced() {
     local now
     now=$(info used_memory)

@@ -21,11 +21,13 @@ commit;
 
 select 'items', count(*), sum(size), sum(length(name)), sum(length(data)) from item;
 select 'matches', count(*) from document, word where document match word.text;
-select 'joined', count(*), sum(a.id) from item a join item b on a.size = b.size and a.id < b.id where a.size % 50 = 0;
-select 'ranked', sum(rank * id) from (select id, rank() over (partition by size order by name) as rank from item);
+select 'joined', count(*), sum(a.id)
+    from item a join item b on a.size = b.size and a.id < b.id where a.size % 50 = 0;
+select 'ranked', sum(rank * id)
+    from (select id, rank() over (partition by size order by name) as rank from item);
 select 'json', sum(json_extract(value, '$.size')), max(length(whole))
-    from (select json_group_array(json_object('name', name, 'size', size)) as whole from item group by id / 1000),
-    json_each(whole);
+    from (select json_group_array(json_object('name', name, 'size', size)) as whole
+        from item group by id / 1000), json_each(whole);
 select 'distinct', count(distinct name || size) from item;
 vacuum;
 .sha3sum

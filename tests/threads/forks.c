@@ -1,17 +1,16 @@
 /*
  * 1,000 forks from a process whose threads allocate without pause. Each child allocates, frees blocks of its own, of
- * the parent's and of a thread that is not there any more, starts a thread that does the same, and walks the heap. A
- * child that hangs is ended by its alarm.
+ * the parent's and of a thread that is not there any more, starts a thread that does the same, and walks the heap now
+ * and then. Half of the forks are made with one arena, so that vanished threads leave the child's own arena behind. A
+ * child that hangs is ended by its alarm. Each case is a process of its own.
  */
 #include "cadastre.h"
-#include "limits/memory.h"
+#include "misuse/child.h"
 #include "threads/random.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <sys/wait.h>
 
-enum { THREADS = 4, FORKS = 1000, FIXED = 100, SLOTS = 200 };
+enum { THREADS = 4, FORKS = 500, FIXED = 100, SLOTS = 100, BURST = 120 };
 
 static struct {
     unsigned char *block;
@@ -31,11 +30,11 @@ static void make_fixed(size_t set) {
 }
 
 /* Random operations on blocks of this function's own; 1 if their contents held. */
-static int operate(struct rng *rng, size_t steps, atomic_int *until) {
+static int operate(struct rng *rng, size_t steps) {
     unsigned char *blocks[SLOTS] = {NULL};
     size_t sizes[SLOTS] = {0};
     int hold = 1;
-    for (size_t step = 0; step < steps && !(until && atomic_load(until)); step++) {
+    for (size_t step = 0; step < steps; step++) {
         size_t i = rng_between(rng, 0, SLOTS - 1);
         hold &= pattern_holds(blocks[i], sizes[i], i);
         sizes[i] = rng_size(rng) + 1;
@@ -54,17 +53,53 @@ static int operate(struct rng *rng, size_t steps, atomic_int *until) {
     return hold;
 }
 
+/* More blocks of one size than a thread's cache holds: all the way to the arena and back. 1 if contents held. */
+static int burst(struct rng *rng) {
+    unsigned char *blocks[BURST];
+    size_t size = rng_between(rng, 3000, 20000);
+    int hold = 1;
+    for (size_t i = 0; i < BURST; i++) {
+        blocks[i] = malloc(size);
+        if (!blocks[i])
+            return 0;
+        memset(blocks[i], (int)i, 64);
+    }
+    for (size_t i = 0; i < BURST; i++) {
+        hold &= blocks[i][0] == i && blocks[i][63] == i;
+        free(blocks[i]);
+    }
+    return hold;
+}
+
 static void *work(void *number) {
     struct rng rng = rng_stream(seed, (uintptr_t)number);
+    int hold = 1;
     if ((uintptr_t)number == 1)
         make_fixed(1);
     atomic_fetch_add(&ready, 1);
-    return operate(&rng, SIZE_MAX, &stop) ? NULL : &stop;
+    while (!atomic_load(&stop))
+        hold &= operate(&rng, 100) && burst(&rng) && burst(&rng);
+    return hold ? NULL : &stop;
 }
 
 static void *work_in_child(void *argument) {
     struct rng rng = rng_stream(seed, (uintptr_t)argument);
-    return operate(&rng, 100, NULL) ? NULL : &stop;
+    return operate(&rng, 100) && burst(&rng) ? NULL : &stop;
+}
+
+static int heap_can_be_walked(void) {
+    if (!freopen("/dev/null", "w", stdout))
+        return 0;
+    show_alloc_mem();
+    return 1;
+}
+
+static int child_of_a_child(struct rng *rng) {
+    pid_t pid = fork();
+    int status = -1;
+    if (pid == 0)
+        _exit(operate(rng, 100) && burst(rng) ? 0 : 1);
+    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
 /* What a child does; its exit status tells where it failed. */
@@ -72,8 +107,8 @@ static int child(size_t number) {
     struct rng rng = rng_stream(seed, 5000 + number);
     pthread_t thread;
     void *result = NULL;
-    alarm(30);
-    if (!operate(&rng, 100, NULL))
+    alarm(20);
+    if (!operate(&rng, 100) || !burst(&rng))
         return 1;
     for (size_t set = 0; set < 2; set++) {
         for (size_t i = 0; i < FIXED; i++) {
@@ -86,32 +121,21 @@ static int child(size_t number) {
         return 3;
     if (pthread_join(thread, &result) != 0 || result)
         return 4;
-    if (number % 50 == 0) {
-        if (!freopen("/dev/null", "w", stdout))
-            return 5;
-        show_alloc_mem();
-        /* A child of a child. */
-        pid_t pid = fork();
-        int status = -1;
-        if (pid == 0)
-            _exit(operate(&rng, 100, NULL) ? 0 : 6);
-        if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
-            return 7;
-    }
-    return operate(&rng, 100, NULL) ? 0 : 8;
+    if (number % 25 == 0 && !(heap_can_be_walked() && child_of_a_child(&rng)))
+        return 5;
+    return operate(&rng, 100) && burst(&rng) ? 0 : 6;
 }
 
-int main(void) {
+static void fork_while_busy(void) {
     pthread_t threads[THREADS];
-    int failed = 0;
-    seed = random_seed();
-    alarm(120);
+    size_t failed = 0;
+    seed = strtoull(getenv("SEED"), NULL, 0);
     make_fixed(0);
     for (size_t t = 0; t < THREADS; t++)
-        pthread_create(&threads[t], NULL, work, (void *)(t + 1));
+        check(pthread_create(&threads[t], NULL, work, (void *)(t + 1)) == 0, "no thread");
     while (atomic_load(&ready) < THREADS)
         usleep(1000);
-    for (size_t number = 0; number < FORKS && failed < 5; number++) {
+    for (size_t number = 0; number < FORKS && failed < 3; number++) {
         pid_t pid = fork();
         if (pid == 0)
             _exit(child(number));
@@ -124,16 +148,30 @@ int main(void) {
         }
     }
     atomic_store(&stop, 1);
-    int hold = 1;
     for (size_t t = 0; t < THREADS; t++) {
         void *result = NULL;
         pthread_join(threads[t], &result);
-        hold &= result == NULL;
+        check(!result, "contents did not hold in the parent");
     }
     for (size_t set = 0; set < 2; set++)
         for (size_t i = 0; i < FIXED; i++)
-            hold &= pattern_holds(fixed[set][i].block, fixed[set][i].size, i);
-    ok(failed == 0, "%d forks from a process of %d busy threads", FORKS, THREADS);
-    ok(hold, "and the parent's blocks hold all the while");
+            check(pattern_holds(fixed[set][i].block, fixed[set][i].size, i), "a block of the parent's changed");
+    check(failed == 0, "some children failed");
+    expect_silence();
+}
+
+static const struct test_case cases[] = {{"500 forks from a process of 4 busy threads", fork_while_busy}};
+
+int main(int argc, char **argv) {
+    static const char *const arenas[][2] = {{"CADASTRE_ARENAS=1"}, {NULL}};
+    char given[40];
+    if (argc > 1)
+        return run_named(cases, COUNT(cases), argv[1]);
+    snprintf(given, sizeof given, "%llu", (unsigned long long)random_seed());
+    setenv("SEED", given, 1);
+    for (size_t i = 0; i < COUNT(arenas); i++) {
+        diag("%s", arenas[i][0] ? arenas[i][0] : "as many arenas as it chooses");
+        ok_case(cases[0].name, arenas[i], NULL);
+    }
     return tap_done();
 }

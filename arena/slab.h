@@ -114,8 +114,8 @@ size_t slab_size_of(const struct slab_line *line, const state_byte *state);
 size_t slab_cells(unsigned class); /* that its states, slack words and bits take */
 
 /*
- * Carves `slab`, whose line is `line`, into blocks of `class`, its metadata in `cells`. blocks_zero: the unit's pages read as zero;
- * cells_zero: so do the cells (then they are left untouched as far as can be).
+ * Carves `slab`, whose line is `line`, into blocks of `class`, its metadata in `cells`. blocks_zero: the unit's pages
+ * read as zero; cells_zero: so do the cells (then they are left untouched as far as can be).
  */
 void slab_carve(struct slab *slab, struct slab_line *line, unsigned class, uint16_t arena, void *cells,
                 bool blocks_zero, bool cells_zero);

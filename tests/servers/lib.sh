@@ -76,7 +76,7 @@ begin() {
 live() {
     LIVE=$(($(mem_bound $(($1 << 20))) >> 20))
     diag "$NAME: live set of at most $LIVE MiB"
-    ((LIVE >= ${2:-16})) || die "$NAME takes ${2:-16} MiB, a quarter of the available memory at most: free some"
+    ((LIVE >= ${2:-16})) || die "$NAME takes ${2:-16} MiB of a quarter of the available memory: free some"
 }
 
 diag() { printf '# %s\n' "$*"; }

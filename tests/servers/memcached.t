@@ -17,7 +17,7 @@ clients() {
 slap() {
     local test
     for test in set get mget; do
-        limited memcslap --servers="$WORK/socket" --concurrency=4 --initial-load=4000 --execute-number=8000 \
+        limited memcslap --servers="$WORK/socket" --concurrency=4 --initial-load=4000 --execute-number=4000 \
             --test="$test" || return 1
     done
 }

@@ -73,8 +73,11 @@ static struct slab *carve_slab(struct arena *arena, unsigned class) {
             publish_oldest(arena);
         }
     }
-    for (struct zone *zone = arena->zones[category]; slab == NULL && zone != NULL; zone = zone->next)
-        slab = zone_carve(zone, NULL, class);
+    if (slab == NULL) {
+        for (struct zone *zone = arena->zones[category]; slab == NULL && zone != NULL; zone = zone->next)
+            slab = zone_carve(zone, NULL, class);
+        os_account_resident(slab == NULL ? 0 : (ptrdiff_t)UNIT_SIZE);
+    }
     if (slab != NULL) {
         slab->bucket = BUCKET_NONE;
         place_slab(arena, slab);
@@ -204,6 +207,7 @@ bool arena_grow(struct arena *arena, unsigned class, size_t size) {
 static void forget_dirty(struct arena *arena, struct slab *slab) {
     struct zone *zone = zone_of(slab);
     remove_dirty(arena, slab);
+    os_account_resident(-(ptrdiff_t)UNIT_SIZE);
     zone_purge_begin(zone, zone_unit_of(zone, slab), 1);
     zone_purge_end(zone, zone_unit_of(zone, slab), 1, false);
 }
@@ -255,6 +259,7 @@ size_t arena_purge_oldest(struct arena *arena) {
     unsigned count = zone_dirty_run(zone, slab, &first);
     for (unsigned unit = first; unit < first + count; unit++)
         remove_dirty(arena, &zone->slabs[unit]);
+    os_account_resident(-(ptrdiff_t)(count * UNIT_SIZE));
     zone_purge_begin(zone, first, count);
     arena->purges++;
     publish_oldest(arena);

@@ -296,6 +296,7 @@ static struct node *take_node(struct node *node, size_t span, size_t alignment) 
     }
     node->kind = LARGE_LIVE;
     refresh(root, node);
+    os_account_resident(kind == LARGE_PURGED ? (ptrdiff_t)node->span : 0);
     return node;
 }
 
@@ -325,6 +326,7 @@ void *large_take(size_t size, size_t alignment, bool *zeroed) {
         }
         *zeroed = true;
         node = add_node((uintptr_t)p, span, LARGE_LIVE);
+        os_account_resident((ptrdiff_t)span);
     }
     node->size = size;
     os_account_live((ptrdiff_t)node->span);
@@ -413,6 +415,7 @@ void *large_resize(void *block, size_t size, bool may_move) {
     node->span = span;
     node->size = size;
     os_account_live((ptrdiff_t)(span - old_span));
+    os_account_resident((ptrdiff_t)(span - old_span));
     lock_release(&lock);
     return block;
 }
@@ -468,6 +471,7 @@ size_t large_purge_oldest(void) {
     uintptr_t start = node->start;
     size_t span = node->span;
     release(node);
+    os_account_resident(-(ptrdiff_t)span);
     if (span >= LARGE_UNMAP_MIN) {
         remove_node(node);
         lock_release(&lock);
@@ -514,6 +518,7 @@ bool large_unmap_free(void) {
         }
         uintptr_t start = node->start;
         size_t span = node->span;
+        os_account_resident(node->kind == LARGE_CACHED ? -(ptrdiff_t)span : 0);
         release(node);
         remove_node(node);
         lock_release(&lock);
@@ -569,6 +574,7 @@ void large_reset_lock(void) {
         list_remove(&busy, node);
         node->kind = LARGE_CACHED;
         refresh(root, node);
+        os_account_resident((ptrdiff_t)node->span);
         retain(node);
     }
     lock_reset(&lock);

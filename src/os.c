@@ -18,6 +18,8 @@
 
 static _Atomic ptrdiff_t live_bytes;
 static _Atomic ptrdiff_t retained_bytes;
+static _Atomic ptrdiff_t resident_bytes;
+static _Atomic size_t resident_peak; /* of what was resident when the excess was last asked for */
 static _Atomic size_t mapped_bytes;
 static _Atomic size_t mapped_bytes_peak;
 static _Atomic uint64_t stamps;
@@ -301,6 +303,10 @@ void os_account_retained(ptrdiff_t change) {
     add_relaxed(&retained_bytes, change);
 }
 
+void os_account_resident(ptrdiff_t change) {
+    add_relaxed(&resident_bytes, change);
+}
+
 /* The halves of a transfer may be seen in either order: never show the negative sum in between. */
 static size_t clamp(ptrdiff_t bytes) {
     return bytes < 0 ? 0 : (size_t)bytes;
@@ -314,10 +320,20 @@ size_t os_retained(void) {
     return clamp(load_relaxed(&retained_bytes));
 }
 
+static size_t excess_of_peak(size_t retained) {
+    size_t resident = clamp(load_relaxed(&resident_bytes));
+    size_t peak = load_relaxed(&resident_peak);
+    if (LIKELY(resident <= peak))
+        return 0;
+    size_t excess = min_size(retained, resident - peak);
+    store_relaxed(&resident_peak, resident - excess);
+    return excess;
+}
+
 size_t os_retained_excess(void) {
     size_t retained = os_retained();
     size_t bound = max_size(RETAINED_MIN, os_live() / RETAINED_DIVISOR);
-    return retained <= bound ? 0 : retained - bound / 2;
+    return max_size(retained <= bound ? 0 : retained - bound / 2, excess_of_peak(retained));
 }
 
 uint64_t os_stamp(void) {

@@ -49,13 +49,19 @@ size_t os_read_file(const char *path, char *buffer, size_t capacity);
 
 /* ------------------------------------------------------------------------------------- what is accounted
  * Retained: bytes of empty slabs not purged, and of cached LARGE spans. Live: bytes of blocks that are out of their
- * bitmaps, and of LARGE blocks. Both change on slow paths only. */
+ * bitmaps, and of LARGE blocks. Resident: what is retained, and all slabs and LARGE blocks. They change on slow paths
+ * only. */
 void os_account_live(ptrdiff_t change);
 void os_account_retained(ptrdiff_t change);
+void os_account_resident(ptrdiff_t change);
 size_t os_live(void);
 size_t os_retained(void);
 
-/* The retention contract: 0 when kept, else how many bytes are to be purged. */
+/*
+ * How many bytes are to be purged: 0, or what is retained beyond half of the contract's bound once the bound is crossed;
+ * or, when resident bytes pass all that there ever were, as much of the new as there is retained: memory of one kind
+ * must not pile up on idle memory of another. A peak once reached may be used again without purging.
+ */
 size_t os_retained_excess(void);
 
 /* Orders what becomes empty: oldest, smallest. */

@@ -93,6 +93,7 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
         size_t got = arena_refill_locked(cache->owner, class, magazine->base + 1, want);
         store_release(&magazine->top, magazine->base + got);
         arena_unlock(cache->owner);
+        arenas_keep_contract(); /* a slab may have been carved */
         if (got > 0)
             return true;
         if (!arena_grow(cache->owner, class, arenas_zone_size()))

@@ -1,5 +1,6 @@
 /* Arenas: batches, units and zones that serve another class without a new mapping, and the retention contract. */
 #include "arenas.h"
+#include "large.h"
 #include "os.h"
 #include "tap.h"
 
@@ -88,6 +89,25 @@ static void random_use(struct arena *arena) {
     ok(os_retained() == 0 && arena_is_valid(arena), "nothing is retained after a purge of all");
 }
 
+static void no_new_peak(struct arena *arena) {
+    size_t got = 0;
+    bool zeroed;
+    while (got < MANY)
+        got += refill(arena, sizeclass_of(512), held[0] + got, MANY - got);
+    flush(arena, held[0], got);
+    arenas_keep_contract();
+    size_t retained = os_retained();
+    void *low = large_take(MIB, 1, &zeroed);
+    arenas_keep_contract();
+    ok(retained > 9 * MIB && os_retained() == retained, "below the peak nothing is purged");
+    void *high = large_take(300 * MIB, 1, &zeroed);
+    arenas_keep_contract();
+    ok(os_retained() == 0, "a new peak is reached with nothing retained");
+    large_give(low);
+    large_give(high);
+    arenas_keep_contract();
+}
+
 static size_t visited;
 static bool count_block(void *argument, const struct walk_block *block) {
     (void)argument;
@@ -101,6 +121,7 @@ int main(void) {
     batches(arena);
     reuse(arena);
     random_use(arena);
+    no_new_peak(arena);
     arenas_walk(count_block, NULL);
     ok(visited == 0, "blocks that are taken but not live are not in the register");
     return tap_done();

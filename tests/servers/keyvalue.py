@@ -93,8 +93,8 @@ class Client:
     def ask(self, questions):
         """Sends a batch of (command, expected reply) and compares the replies.
 
-        A server that cannot send stops reading. So replies are taken before those outstanding fill a quarter of
-        the socket's buffer (208 KiB; a reply takes near 1 KiB at least), where the kernel takes it for full."""
+        A server that cannot send stops reading. So replies are taken before those outstanding fill a quarter
+        of the socket's buffer (208 KiB; a reply takes near 1 KiB at least), when the kernel calls it full."""
         sent, outstanding = [], 0
         for command, wanted in questions:
             self.socket.sendall(command)

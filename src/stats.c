@@ -12,7 +12,15 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#ifndef CADASTRE_PREFIXED
+/* Of the C libraries only glibc has these names. */
+#if defined(__GLIBC__) && !defined(CADASTRE_PREFIXED)
+
+#if !__GLIBC_PREREQ(2, 33)
+struct mallinfo2 {
+    size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
+};
+struct mallinfo2 mallinfo2(void);
+#endif
 
 struct totals {
     size_t live_blocks[ARENAS_MAX];

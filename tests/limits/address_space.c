@@ -26,6 +26,10 @@ static void address_space_64_mib(void) {
     limit(RLIMIT_AS, 64 * MIB);
 }
 
+static void address_space_128_mib(void) {
+    limit(RLIMIT_AS, 128 * MIB);
+}
+
 static void address_space_512_mib(void) {
     limit(RLIMIT_AS, 512 * MIB);
 }
@@ -215,7 +219,7 @@ static const struct {
     {{"RLIMIT_AS 64 MiB: every size in turn, all of memory each time", every_size_in_turn}, address_space_64_mib},
     {{"RLIMIT_AS 64 MiB: 4 threads of default stack", four_threads}, address_space_64_mib},
     {{"RLIMIT_AS 512 MiB: half of it in mixed blocks", half_of_512_mib}, address_space_512_mib},
-    {{"RLIMIT_AS 512 MiB: threads at the end of memory", threads_at_the_end}, address_space_512_mib},
+    {{"RLIMIT_AS 128 MiB: threads at the end of memory", threads_at_the_end}, address_space_128_mib},
     {{"RLIMIT_DATA 64 MiB: half of it in mixed blocks", half_of_data}, data_64_mib},
     {{"RLIMIT_DATA 64 MiB: 4 threads", four_threads}, data_64_mib},
     {{"RLIMIT_DATA 64 MiB: every size in turn", every_size_in_turn}, data_64_mib},

@@ -23,10 +23,13 @@ static void publish_oldest(struct arena *arena) {
 static void add_dirty(struct arena *arena, struct slab *slab) {
     slab->stamp = os_stamp();
     slab_list_append(&arena->dirty[zone_of(slab)->category], slab);
+    arena->partial->spare[slab->class] = slab;
     os_account_retained((ptrdiff_t)UNIT_SIZE);
 }
 
 static void remove_dirty(struct arena *arena, struct slab *slab) {
+    if (arena->partial->spare[slab->class] == slab)
+        arena->partial->spare[slab->class] = NULL;
     slab_list_remove(&arena->dirty[zone_of(slab)->category], slab);
     os_account_retained(-(ptrdiff_t)UNIT_SIZE);
 }
@@ -60,20 +63,22 @@ static struct slab *fullest_slab(struct arena *arena, unsigned class) {
 
 /* ------------------------------------------------------------------------------------------------ carving */
 
-/* The slab that was emptied last, whose pages are resident and perhaps in the caches; else the lowest idle unit. */
+/*
+ * In this order: the slab that the class emptied last, as then the same pages serve it again; the oldest dirty slab; the
+ * lowest idle unit. (Taking the newest dirty slab instead, whichever class was the last in it, lets every slab wander
+ * through all classes until all of its pages are resident.)
+ */
 static struct slab *carve_slab(struct arena *arena, unsigned class) {
     enum category category = sizeclass_is_tiny(class) ? TINY : SMALL;
-    struct slab *dirty = arena->dirty[category].last;
+    struct slab *dirty = arena->partial->spare[class];
     struct slab *slab = NULL;
-    if (dirty != NULL) {
+    if (dirty == NULL)
+        dirty = arena->dirty[category].first;
+    if (dirty != NULL && zone_has_cells(zone_of(dirty), class)) {
+        remove_dirty(arena, dirty);
+        publish_oldest(arena);
         slab = zone_carve(zone_of(dirty), dirty, class);
-        if (slab != NULL) {
-            /* The list needs only the links, which carving leaves alone. */
-            remove_dirty(arena, slab);
-            publish_oldest(arena);
-        }
-    }
-    if (slab == NULL) {
+    } else {
         for (struct zone *zone = arena->zones[category]; slab == NULL && zone != NULL; zone = zone->next)
             slab = zone_carve(zone, NULL, class);
         os_account_resident(slab == NULL ? 0 : (ptrdiff_t)UNIT_SIZE);

@@ -17,6 +17,7 @@
 
 struct partial {
     struct slab_list buckets[CLASSES][BUCKETS];
+    struct slab *spare[CLASSES]; /* the dirty slab that was the class's last; NULL if it is no longer dirty */
 };
 
 /* Small, so that looking at all of them touches few pages: the lists of partial slabs are apart. */

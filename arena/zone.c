@@ -85,16 +85,18 @@ static void flip_cells(struct zone *zone, size_t first, size_t count) {
 }
 
 /* First fit. SIZE_MAX: no run of `count`. */
-static size_t take_cells(struct zone *zone, size_t count) {
+static size_t find_cells(const struct zone *zone, size_t count) {
     size_t run = 0;
     for (size_t i = 0; i < zone->cells; i++) {
         run = cell_is_taken(zone, i) ? 0 : run + 1;
-        if (run == count) {
-            flip_cells(zone, i + 1 - count, count);
+        if (run == count)
             return i + 1 - count;
-        }
     }
     return SIZE_MAX;
+}
+
+bool zone_has_cells(const struct zone *zone, unsigned class) {
+    return find_cells(zone, slab_cells(class)) != SIZE_MAX;
 }
 
 /* ----------------------------------------------------------------------------------------------- the units */
@@ -108,9 +110,10 @@ static unsigned lowest_idle(const struct zone *zone) {
 struct slab *zone_carve(struct zone *zone, struct slab *slab, unsigned class) {
     unsigned unit = slab != NULL ? zone_unit_of(zone, slab) : lowest_idle(zone);
     size_t count = slab_cells(class);
-    size_t cell = unit == 0 ? SIZE_MAX : take_cells(zone, count);
+    size_t cell = unit == 0 ? SIZE_MAX : find_cells(zone, count);
     if (cell == SIZE_MAX)
         return NULL;
+    flip_cells(zone, cell, count);
     bool blocks_zero = unit_set_has(zone->zero, unit);
     bool cells_zero = cell >= zone->cells_fresh;
     zone->cells_fresh = (uint16_t)max_size(zone->cells_fresh, cell + count);

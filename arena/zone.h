@@ -68,6 +68,9 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category);
 /* Unmaps a zone that has left its arena. false: the kernel refuses, and the zone stands as it was. */
 bool zone_destroy(struct zone *zone);
 
+/* Whether there is room for the cells of one more slab of `class`. */
+bool zone_has_cells(const struct zone *zone, unsigned class);
+
 /* Carves the unit of `slab`, or with NULL the lowest idle one, into blocks of `class`; NULL: there is none, or no room
  * for its cells. A dirty slab has left its list before. */
 struct slab *zone_carve(struct zone *zone, struct slab *slab, unsigned class);

@@ -51,6 +51,7 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
         os_unmap(zone, size);
         return NULL;
     }
+    os_avoid_huge_pages(zone, size);
     store_relaxed(&newest_zone, (uintptr_t)zone);
     zone->category = (uint8_t)category;
     zone->arena = arena;

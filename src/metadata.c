@@ -71,6 +71,7 @@ void *metadata_take(size_t size) {
     char *fresh = os_map(CHUNK_SIZE);
     if (fresh == NULL)
         return NULL;
+    os_avoid_huge_pages(fresh, CHUNK_SIZE);
     lock_acquire(&lock);
     install_chunk(fresh);
     p = take_locked(bucket);

@@ -105,31 +105,24 @@ static void account_mapped(size_t size) {
         ;
 }
 
-/* Accounts a fresh mapping, and keeps it from huge pages where the system gives them to all: the first touch of a
- * zone would cost 2 MiB, and the first purge split it. */
-static void *adopt_mapping(void *p, size_t size) {
-    account_mapped(size);
-    if (avoid_huge_pages)
-        raw_advise(p, size, MADV_NOHUGEPAGE);
-    return p;
-}
-
 void *os_map(size_t size) {
     if (is_refused())
         return NULL;
     void *p = raw_map(NULL, size, MAP_FLAGS);
-    return p == NULL ? NULL : adopt_mapping(p, size);
+    account_mapped(p == NULL ? 0 : size);
+    return p;
 }
 
 void *os_map_at(void *address, size_t size) {
     if (is_refused())
         return NULL;
     void *p = raw_map(address, size, MAP_FLAGS | MAP_FIXED_NOREPLACE);
-    if (p == address)
-        return adopt_mapping(p, size);
-    if (p != NULL) /* kernels before 4.17 take the address for a wish */
+    if (p != NULL && p != address) { /* kernels before 4.17 take the address for a wish */
         raw_unmap(p, size);
-    return NULL;
+        return NULL;
+    }
+    account_mapped(p == NULL ? 0 : size);
+    return p;
 }
 
 void *os_map_aligned(size_t size, size_t alignment) {
@@ -149,7 +142,8 @@ void *os_map_aligned(size_t size, size_t alignment) {
         raw_unmap(p, head);
     if (tail > 0)
         raw_unmap(start + size, tail);
-    return adopt_mapping(start, size);
+    account_mapped(size);
+    return start;
 }
 
 bool os_unmap(void *address, size_t size) {

@@ -36,10 +36,12 @@ bool os_resize(void *address, size_t old_size, size_t new_size);
  * another thread may be given the vacated address at once. */
 void *os_move(void *address, size_t old_size, size_t new_size);
 
-/* Reads the page size, and whether the system gives transparent huge pages to every mapping: if so, ours are kept from
- * them. */
+/* Reads the page size, and whether the system gives transparent huge pages to every mapping. */
 void os_boot(void);
-void os_avoid_huge_pages(void *address, size_t size); /* for memory that was not mapped here; any address and size */
+
+/* If it does, not to this one (any address and size): the first touch of a zone would cost 2 MiB, and the first purge
+ * split it. LARGE mappings are left to the system's way. */
+void os_avoid_huge_pages(void *address, size_t size);
 
 unsigned os_cpu_count(void);  /* that this process may use: affinity and cgroup quota */
 size_t os_memory_limit(void); /* the smaller of RLIMIT_AS and RLIMIT_DATA; SIZE_MAX: none */

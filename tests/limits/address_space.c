@@ -210,28 +210,18 @@ static void threads_at_the_end(void) {
         pthread_join(threads[i], NULL);
 }
 
-static const struct {
-    struct test_case test_case;
-    void (*prepare)(void);
-} cases[] = {
+static const struct set_case cases[] = {
     {{"RLIMIT_AS 16 MiB: at least 4 MiB of 64-byte blocks, again and again", four_mib_of_64_bytes},
-     address_space_16_mib},
-    {{"RLIMIT_AS 64 MiB: every size in turn, all of memory each time", every_size_in_turn}, address_space_64_mib},
-    {{"RLIMIT_AS 64 MiB: 4 threads of default stack", four_threads}, address_space_64_mib},
-    {{"RLIMIT_AS 512 MiB: half of it in mixed blocks", half_of_512_mib}, address_space_512_mib},
-    {{"RLIMIT_AS 128 MiB: threads at the end of memory", threads_at_the_end}, address_space_128_mib},
-    {{"RLIMIT_DATA 64 MiB: half of it in mixed blocks", half_of_data}, data_64_mib},
-    {{"RLIMIT_DATA 64 MiB: 4 threads", four_threads}, data_64_mib},
-    {{"RLIMIT_DATA 64 MiB: every size in turn", every_size_in_turn}, data_64_mib},
-    {{"no limit: 4 threads", four_threads}, NULL},
+     address_space_16_mib,
+     NULL},
+    {{"RLIMIT_AS 64 MiB: every size in turn, all of memory each time", every_size_in_turn}, address_space_64_mib, NULL},
+    {{"RLIMIT_AS 64 MiB: 4 threads of default stack", four_threads}, address_space_64_mib, NULL},
+    {{"RLIMIT_AS 512 MiB: half of it in mixed blocks", half_of_512_mib}, address_space_512_mib, NULL},
+    {{"RLIMIT_AS 128 MiB: threads at the end of memory", threads_at_the_end}, address_space_128_mib, NULL},
+    {{"RLIMIT_DATA 64 MiB: half of it in mixed blocks", half_of_data}, data_64_mib, NULL},
+    {{"RLIMIT_DATA 64 MiB: 4 threads", four_threads}, data_64_mib, NULL},
+    {{"RLIMIT_DATA 64 MiB: every size in turn", every_size_in_turn}, data_64_mib, NULL},
+    {{"no limit: 4 threads", four_threads}, NULL, NULL},
 };
 
-int main(int argc, char **argv) {
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        if (argc == 1)
-            ok_case(cases[i].test_case.name, NULL, cases[i].prepare);
-        else if (strcmp(cases[i].test_case.name, argv[1]) == 0)
-            return run_named(&cases[i].test_case, 1, argv[1]);
-    }
-    return argc == 1 ? tap_done() : 1;
-}
+MAIN_OF_SET_CASES(cases)

@@ -31,7 +31,7 @@ HERE=$ROOT/tests/servers
 PYTHON=/usr/bin/python3 # The distribution's: another on the PATH need not be one that takes a preload.
 GLIBC_PRELOAD=
 STEP_LIMIT=300 # Seconds until a step counts as hung; the longest is expected to take 40.
-export LC_ALL=C
+export LC_ALL=C PATH=$PATH:/usr/sbin:/sbin # An ordinary user's lacks the servers.
 
 declare -A TIME=() PEAK=() # By round: microseconds of work; KiB of the largest process.
 POINTS=0 FAILED=0 ROUND='' SERVER=''
@@ -268,13 +268,22 @@ idle() {
     [[ -z $(processes "$TMP") ]]
 }
 
+all_ended() {
+    local pid
+    await 5 idle && return
+    for pid in $(processes "$TMP"); do
+        printf '%s: %s\n' "$pid" "$(tr '\0' ' ' <"/proc/$pid/cmdline")"
+    done
+    return 1
+}
+
 cost() {
     awk -v us="${TIME[$1]}" -v kib="${PEAK[$1]}" 'BEGIN { printf "%.2f s, %.1f MiB", us / 1e6, kib / 1024 }'
 }
 
 finish() {
     check "nothing of the library's in anything that was said" silent
-    check "nothing is left running" await 5 idle
+    check "nothing is left running" all_ended
     diag "$NAME: $(cost cadastre); glibc $(cost glibc)"
     printf '1..%d\n' "$POINTS"
     exit $((FAILED != 0))

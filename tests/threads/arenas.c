@@ -91,22 +91,11 @@ static void as_many_as_it_chooses(void) {
     check(spread(64) > 1, "all threads share one arena");
 }
 
-static const struct {
-    struct test_case test_case;
-    const char *options[2];
-} cases[] = {
-    {{"CADASTRE_ARENAS=1: all threads share one arena", one_arena}, {"CADASTRE_ARENAS=1"}},
-    {{"CADASTRE_ARENAS=8: 16 threads use all 8, each with zones of its own", eight_arenas}, {"CADASTRE_ARENAS=8"}},
-    {{"CADASTRE_ARENAS=64: each of 16 threads has its own", sixty_four_arenas}, {"CADASTRE_ARENAS=64"}},
-    {{"no option: 16 threads are spread over arenas", as_many_as_it_chooses}, {NULL}},
+static const struct set_case cases[] = {
+    {{"CADASTRE_ARENAS=1: all threads share one arena", one_arena}, NULL, "CADASTRE_ARENAS=1"},
+    {{"CADASTRE_ARENAS=8: 16 threads use all 8, each with zones of its own", eight_arenas}, NULL, "CADASTRE_ARENAS=8"},
+    {{"CADASTRE_ARENAS=64: each of 16 threads has its own", sixty_four_arenas}, NULL, "CADASTRE_ARENAS=64"},
+    {{"no option: 16 threads are spread over arenas", as_many_as_it_chooses}, NULL, NULL},
 };
 
-int main(int argc, char **argv) {
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        if (argc == 1)
-            ok_case(cases[i].test_case.name, cases[i].options, NULL);
-        else if (strcmp(cases[i].test_case.name, argv[1]) == 0)
-            return run_named(&cases[i].test_case, 1, argv[1]);
-    }
-    return argc == 1 ? tap_done() : 1;
-}
+MAIN_OF_SET_CASES(cases)

@@ -51,7 +51,7 @@ static struct held make(struct rng *rng) {
     }
     if (!held.block) {
         atomic_fetch_add(&wrong, 1);
-        return (struct held){NULL};
+        return (struct held){.block = NULL};
     }
     pattern_write(held.block, size, held.tag);
     return held;

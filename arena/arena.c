@@ -64,9 +64,9 @@ static struct slab *fullest_slab(struct arena *arena, unsigned class) {
 /* ------------------------------------------------------------------------------------------------ carving */
 
 /*
- * In this order: the slab that the class emptied last, as then the same pages serve it again; the oldest dirty slab; the
- * lowest idle unit. (Taking the newest dirty slab instead, whichever class was the last in it, lets every slab wander
- * through all classes until all of its pages are resident.)
+ * In this order: the slab that the class emptied last, as then the same pages serve it again; the oldest dirty slab;
+ * the lowest idle unit. (Taking the newest dirty slab instead, whichever class was the last in it, lets every slab
+ * wander through all classes until all of its pages are resident.)
  */
 static struct slab *carve_slab(struct arena *arena, unsigned class) {
     enum category category = sizeclass_is_tiny(class) ? TINY : SMALL;
@@ -197,15 +197,30 @@ bool arena_grow(struct arena *arena, unsigned class, size_t size) {
     arena_unlock(arena);
     if (retyped)
         return true;
+    unsigned skips = load_relaxed(&arena->growth_skips);
+    if (skips > 0) {
+        store_relaxed(&arena->growth_skips, skips - 1);
+        return false;
+    }
     struct zone *zone = NULL;
     for (; zone == NULL && size >= ZONE_SIZE_MIN; size /= 2)
         zone = zone_create(size, arena->index, category);
-    if (zone == NULL)
+    if (zone == NULL) {
+        store_relaxed(&arena->growth_skips, GROWTH_SKIPS);
         return false;
+    }
     arena_lock(arena);
     insert_zone(arena, zone);
     arena_unlock(arena);
     return true;
+}
+
+bool arena_skips_growth(struct arena *arena) {
+    return load_relaxed(&arena->growth_skips) > 0;
+}
+
+void arena_retry_growth(struct arena *arena) {
+    store_relaxed(&arena->growth_skips, 0);
 }
 
 /* ------------------------------------------------------------------------------------------------- purging */

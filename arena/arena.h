@@ -23,10 +23,11 @@ struct partial {
 /* Small, so that looking at all of them touches few pages: the lists of partial slabs are apart. */
 struct arena {
     ALIGNED(64) struct lock lock;
-    uint16_t index;          /* constant */
-    atomic_uint threads;     /* that are assigned to it */
-    _Atomic uint64_t oldest; /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
-    struct partial *partial; /* constant; its contents and the rest under lock */
+    uint16_t index;           /* constant */
+    atomic_uint threads;      /* that are assigned to it */
+    atomic_uint growth_skips; /* how many tries to grow are yet to be skipped, after the kernel refused one */
+    _Atomic uint64_t oldest;  /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
+    struct partial *partial;  /* constant; its contents and the rest under lock */
     struct zone *zones[CATEGORIES];
     struct slab_list dirty[CATEGORIES]; /* oldest first */
     unsigned purges;                    /* under way */
@@ -46,8 +47,11 @@ size_t arena_refill_locked(struct arena *arena, unsigned class, struct entry *en
 size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, struct entry *twice);
 
 /* Makes room for a slab of `class`: an empty zone of the other category, or a new one of `size` bytes, or if the
- * kernel refuses that, of less. false: there is no memory. */
+ * kernel refuses that, of less. false: there is no memory. Then the next tries are skipped, false at once, since each
+ * would cost a dozen system calls; arena_retry_growth ends that. */
 bool arena_grow(struct arena *arena, unsigned class, size_t size);
+bool arena_skips_growth(struct arena *arena);
+void arena_retry_growth(struct arena *arena);
 
 /* Gives the oldest dirty slab and its dirty neighbours, or the whole zone if it is empty, back to the kernel; the
  * bytes, 0 when there are none. */

@@ -133,9 +133,9 @@ static size_t purge(size_t bytes) {
 }
 
 void arenas_keep_contract(void) {
-    size_t excess = os_retained_excess();
-    if (UNLIKELY(excess > 0))
-        purge(excess);
+    size_t excess;
+    while (UNLIKELY((excess = os_retained_excess()) > 0) && purge(excess) > 0)
+        ;
 }
 
 bool arenas_purge_all(void) {

@@ -47,10 +47,12 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
     if (zone == NULL)
         return NULL;
     unsigned units = (unsigned)(size / UNIT_SIZE);
-    if (!directory_add((uintptr_t)zone) || !os_guard((char *)zone + size - UNIT_SIZE, UNIT_SIZE)) {
+    if (!directory_add((uintptr_t)zone)) {
         os_unmap(zone, size);
         return NULL;
     }
+    /* Refused where there can be no more mappings: then the unit is just left empty. */
+    os_guard((char *)zone + size - UNIT_SIZE, UNIT_SIZE);
     os_avoid_huge_pages(zone, size);
     store_relaxed(&newest_zone, (uintptr_t)zone);
     zone->category = (uint8_t)category;

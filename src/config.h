@@ -47,6 +47,7 @@
 #define ARENAS_MAX         64
 #define ARENAS_PER_CPU     4
 #define ARENAS_LIMIT_BYTES (64 * MIB) /* under RLIMIT_AS or RLIMIT_DATA: one arena for each of these */
+#define GROWTH_SKIPS       64         /* tries to grow that are skipped after a refused one */
 #define ARENA_NONE         0xffff
 
 #define MAGAZINE_ENTRIES_MIN 16

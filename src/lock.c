@@ -3,7 +3,10 @@
 #include "syscall.h"
 #include <linux/futex.h>
 
-#define SPINS 100
+#define SPINS      100
+#define WAITED_FOR ((uintptr_t)1)
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a word is at its address");
 
 #ifdef CADASTRE_DEBUG
 #define CHECK_RANKS true
@@ -45,28 +48,41 @@ static void rank_pop(const struct lock *lock) {
         held.ranks[at - 1] = held.ranks[at];
 }
 
+static bool try_acquire(struct lock *lock, uintptr_t holder) {
+    uintptr_t unlocked = 0;
+    return load_relaxed(&lock->word) == 0 &&
+           atomic_compare_exchange_strong_explicit(&lock->word, &unlocked, holder, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+/* The kernel compares and waits on 32 bits: the word's low half, in which the mark is. */
+static void wait_while(struct lock *lock, uintptr_t word) {
+    syscall4(SYS_futex, (long)&lock->word, FUTEX_WAIT_PRIVATE, (long)(uint32_t)word, 0);
+}
+
 static COLD void acquire_contended(struct lock *lock) {
-    if (load_relaxed(&lock->owner) == lock_self())
+    uintptr_t self = lock_self();
+    if (lock_is_mine(lock))
         message_die("malloc or free was called from a signal handler that interrupted them in the same thread; "
                     "they are not async-signal-safe");
     for (int i = 0; i < SPINS; i++) {
         pause_cpu();
-        unsigned unlocked = 0;
-        if (load_relaxed(&lock->word) == 0 &&
-            atomic_compare_exchange_weak_explicit(&lock->word, &unlocked, 1, memory_order_acquire,
-                                                  memory_order_relaxed))
+        if (try_acquire(lock, self))
             return;
     }
-    while (atomic_exchange_explicit(&lock->word, 2, memory_order_acquire) != 0)
-        syscall4(SYS_futex, (long)&lock->word, FUTEX_WAIT_PRIVATE, 2, 0);
+    /* Others may wait as well: whoever has waited leaves the mark. */
+    while (!try_acquire(lock, self | WAITED_FOR)) {
+        uintptr_t word = load_relaxed(&lock->word);
+        if (word != 0 && ((word & WAITED_FOR) != 0 ||
+                          atomic_compare_exchange_strong_explicit(&lock->word, &word, word | WAITED_FOR,
+                                                                  memory_order_relaxed, memory_order_relaxed)))
+            wait_while(lock, word | WAITED_FOR);
+    }
 }
 
 void lock_acquire(struct lock *lock) {
-    unsigned unlocked = 0;
-    if (UNLIKELY(!atomic_compare_exchange_strong_explicit(&lock->word, &unlocked, 1, memory_order_acquire,
-                                                          memory_order_relaxed)))
+    if (UNLIKELY(!try_acquire(lock, lock_self())))
         acquire_contended(lock);
-    store_relaxed(&lock->owner, lock_self());
     if (CHECK_RANKS)
         rank_push(lock);
 }
@@ -74,18 +90,17 @@ void lock_acquire(struct lock *lock) {
 void lock_release(struct lock *lock) {
     if (CHECK_RANKS)
         rank_pop(lock);
-    store_relaxed(&lock->owner, 0);
-    if (UNLIKELY(atomic_exchange_explicit(&lock->word, 0, memory_order_release) == 2))
+    uintptr_t word = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
+    if (UNLIKELY((word & WAITED_FOR) != 0))
         syscall3(SYS_futex, (long)&lock->word, FUTEX_WAKE_PRIVATE, 1);
 }
 
 bool lock_is_mine(const struct lock *lock) {
-    return load_relaxed(&lock->owner) == lock_self();
+    return (load_relaxed(&lock->word) & ~WAITED_FOR) == lock_self();
 }
 
 void lock_reset(struct lock *lock) {
     if (CHECK_RANKS && lock_is_mine(lock))
         rank_pop(lock);
-    store_relaxed(&lock->owner, 0);
     store_relaxed(&lock->word, 0);
 }

@@ -18,16 +18,16 @@ enum lock_rank {
     LOCK_METADATA,
 };
 
+/* The word names the holder, so that at no instant is a lock held by nobody: a signal may arrive at any. */
 struct lock {
-    atomic_uint word;        /* 0 free, 1 held, 2 held and perhaps waited for */
-    _Atomic uintptr_t owner; /* lock_self() of the holder, or 0 */
-    unsigned rank;           /* constant */
+    _Atomic uintptr_t word; /* 0 free; else lock_self() of the holder, plus 1 if it may be waited for */
+    unsigned rank;          /* constant */
 };
 
 #define LOCK_INIT(lock_rank)                                                                                           \
     { .rank = (lock_rank) }
 
-/* Identifies the calling thread among the living. */
+/* Identifies the calling thread among the living; an even number. */
 uintptr_t lock_self(void);
 
 /* Aborts with a message when the calling thread holds the lock already: only a signal handler can come to that. */

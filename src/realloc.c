@@ -8,8 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A smaller size moves the block only if that saves half of it. */
-#define SHRINK_IN_PLACE(capacity, size) ((size) >= (capacity) / 2)
+static size_t capacity_for(size_t size) {
+    return size <= SMALL_MAX ? sizeclasses[sizeclass_of(size)].size : size;
+}
 
 /* To a new block, with all of the old capacity that the new one holds, as a program may have used all of it; NULL:
  * there is no memory, and the old one stands. */
@@ -17,15 +18,14 @@ static void *move_block(void *block, size_t capacity, size_t size) {
     void *moved = cadastre_malloc(size);
     if (moved == NULL)
         return NULL;
-    size_t room = size <= SMALL_MAX ? sizeclasses[sizeclass_of(size)].size : size;
-    memcpy(moved, block, min_size(capacity, room));
+    memcpy(moved, block, min_size(capacity, capacity_for(size)));
     cadastre_free(block);
     return moved;
 }
 
 static void *resize_slab_block(const struct slab_line *line, void *block, state_byte *state, size_t size) {
     size_t capacity = slab_block_size(line);
-    if (size <= capacity && SHRINK_IN_PLACE(capacity, size)) {
+    if (size <= capacity && capacity_for(size) > capacity / 2) { /* moving would not save half of it */
         slab_set_size(line, state, size);
         return block;
     }

@@ -23,28 +23,37 @@ static void *pop(struct tcache *cache, unsigned class, size_t size, uint8_t *sta
                                     : tcache_pop(magazine, SMALL, size, state);
 }
 
+static struct arena *home_of(struct tcache *cache) {
+    return tcache_is_real(cache) ? cache->owner : arenas_at(0);
+}
+
 static void *take_block(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
-    if (!tcache_is_real(cache))
-        return tcache_take_direct(arenas_at(0), true, class, size, state);
-    if (sizeclasses[class].size - size > STATE_SLACK_MAX && sizeclass_is_tiny(class)) /* for alignment's sake */
-        return tcache_take_direct(cache->owner, true, class, size, state);
+    bool is_loose = sizeclass_is_tiny(class) && sizeclasses[class].size - size > STATE_SLACK_MAX; /* for alignment */
+    if (!tcache_is_real(cache) || is_loose)
+        return tcache_take_direct(home_of(cache), true, class, size, state);
     void *block = pop(cache, class, size, state);
     if (block == NULL && tcache_refill(cache, class))
         block = pop(cache, class, size, state);
     return block;
 }
 
+static COLD void *take_at_any_price(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
+    arena_retry_growth(home_of(cache));
+    reclaim();
+    void *block = take_block(cache, class, size, state);
+    return block != NULL ? block : take_anywhere(class, size, state);
+}
+
 void *request_block(unsigned class, size_t size, bool *zeroed) {
     uint8_t before = STATE_USED;
-    uint8_t *state = &before;
     struct tcache *cache = process_enter();
-    void *block = take_block(cache, class, size, state);
-    if (UNLIKELY(block == NULL)) {
-        reclaim();
-        block = take_block(cache, class, size, state);
-        if (block == NULL)
-            block = take_anywhere(class, size, state);
-    }
+    /* If the kernel refused a moment ago it is not asked again before the other arenas are. */
+    bool refused = arena_skips_growth(home_of(cache));
+    void *block = take_block(cache, class, size, &before);
+    if (UNLIKELY(block == NULL && refused))
+        block = take_anywhere(class, size, &before);
+    if (UNLIKELY(block == NULL))
+        block = take_at_any_price(cache, class, size, &before);
     if (UNLIKELY(block == NULL))
         errno = ENOMEM;
     *zeroed = before == STATE_UNTOUCHED;

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+# shellcheck shell=bash
 # bash.t's work: prints checksums of what it computes. usage: bash.sh MIB
 # Bash frees and grows strings and hash tables all the time; every $(...) and pipe forks a shell that goes on
 # in a copy of this heap.

@@ -22,7 +22,7 @@ query() {
     client psql -X -q -A -t -v ON_ERROR_STOP=1 -d bench "$@"
 }
 
-# Four backends, with the master and its helpers above them.
+# pgbench's books, and all its backends seen while it runs.
 bench() {
     local bench status=0
     client pgbench -n -c "$CLIENTS" -j 2 -t "$TRANSACTIONS" bench >"$LOG/pgbench" 2>&1 &
@@ -34,7 +34,11 @@ bench() {
 }
 
 backends() {
-    allocator_in_use postgres $((CLIENTS + 3))
+    local pid count=0
+    for pid in $(processes "$WORK" postgres); do
+        ! grep -q -a 'postgres bench' "/proc/$pid/cmdline" || count=$((count + 1))
+    done
+    ((count >= CLIENTS)) && allocator_in_use postgres "$CLIENTS"
 }
 
 round() {

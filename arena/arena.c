@@ -120,22 +120,31 @@ static void settle_slab(struct arena *arena, struct slab *slab) {
     publish_oldest(arena);
 }
 
+/* Whether the slab that the block lies in is this arena's: not so if its last block was freed twice, and the slab is
+ * given up or the zone gone. */
+static bool owns_slab_of(const struct arena *arena, const void *block) {
+    const struct slab_line *line = directory_find((uintptr_t)block);
+    return load_relaxed(&line->reciprocal) != 0 && slab_arena(line) == arena->index;
+}
+
 size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, struct entry *twice) {
     size_t bytes = 0;
     size_t doubles = 0;
     for (size_t i = 0; i < count;) {
         uintptr_t unit = (uintptr_t)entries[i].block >> UNIT_SHIFT;
+        if (UNLIKELY(!owns_slab_of(arena, entries[i].block))) {
+            *twice = entries[i++];
+            doubles++;
+            continue;
+        }
         struct slab *slab = &zone_of(entries[i].block)->slabs[unit % ZONE_UNITS];
         unsigned free_before = slab->free;
-        bool carved = slab->status == SLAB_CARVED; /* unless its last block was freed twice */
         for (; i < count && (uintptr_t)entries[i].block >> UNIT_SHIFT == unit; i++) {
-            if (UNLIKELY(!carved || !slab_give(slab, &entries[i]))) {
+            if (UNLIKELY(!slab_give(slab, &entries[i]))) {
                 *twice = entries[i];
                 doubles++;
             }
         }
-        if (UNLIKELY(!carved))
-            continue;
         bytes += (slab->free - free_before) * sizeclasses[slab->class].size;
         settle_slab(arena, slab);
     }

@@ -98,37 +98,44 @@ size_t arenas_flush(struct batch *batch, struct entry *twice) {
         store_relaxed(&batch->count, others);
         arena_unlock(arena);
     }
-    return doubles;
+    /* Freed twice by racing threads, and their slabs given up since. */
+    size_t lost = load_relaxed(&batch->count);
+    if (UNLIKELY(lost > 0)) {
+        *twice = batch->entries[0];
+        store_relaxed(&batch->count, 0);
+    }
+    return doubles + lost;
 }
 
 /* ----------------------------------------------------------------------------------------------- retention */
 
-/* The oldest thing that is retained, wherever it is; its bytes, 0: there is none. */
-static size_t purge_oldest(void) {
+/* Whose is the oldest thing that is retained: an arena's, or with NULL LARGE's. false: nothing is. */
+static bool find_oldest(struct arena **owner) {
     uint64_t oldest = large_oldest();
-    struct arena *owner = NULL;
+    *owner = NULL;
     for (unsigned i = 0; i < arena_count; i++) {
         uint64_t stamp = load_relaxed(&arenas[i].oldest);
         if (stamp < oldest) {
             oldest = stamp;
-            owner = &arenas[i];
+            *owner = &arenas[i];
         }
     }
-    return owner != NULL ? arena_purge_oldest(owner) : large_purge_oldest();
+    return oldest != UINT64_MAX;
 }
 
-/* Not while another thread is at it. A purge that finds nothing was overtaken by threads that took memory back. */
+/*
+ * Purges that many bytes, or all that there is; 0: another thread is at it. The flag is set and cleared by
+ * read-modify-writes: so what was retained before a thread was turned away is seen by the one that was purging, when it
+ * looks again.
+ */
 static size_t purge(size_t bytes) {
     size_t purged = 0;
-    if (atomic_exchange_explicit(&purging, true, memory_order_acquire))
+    struct arena *owner;
+    if (atomic_exchange_explicit(&purging, true, memory_order_acq_rel))
         return 0;
-    while (purged < bytes) {
-        size_t got = purge_oldest();
-        if (got == 0)
-            break;
-        purged += got;
-    }
-    store_release(&purging, false);
+    while (purged < bytes && find_oldest(&owner))
+        purged += owner != NULL ? arena_purge_oldest(owner) : large_purge_oldest();
+    atomic_exchange_explicit(&purging, false, memory_order_acq_rel);
     return purged;
 }
 
@@ -231,9 +238,10 @@ void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), 
 
 bool arenas_find_zone(uintptr_t address, unsigned *arena) {
     size_t size;
-    for (*arena = 0; *arena < arena_count; ++*arena)
-        if (arena_next_zone(&arenas[*arena], zone_base(address), &size) == zone_base(address))
-            return address - zone_base(address) < size;
+    uintptr_t base = zone_base(address);
+    for (*arena = 0; base != 0 && *arena < arena_count; ++*arena)
+        if (arena_next_zone(&arenas[*arena], base, &size) == base)
+            return address - base < size;
     return false;
 }
 

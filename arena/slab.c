@@ -4,6 +4,9 @@
 
 _Static_assert(sizeof(struct slab) == 64, "a cache line of its own");
 
+/* For a wrong free that has read a line's reciprocal when the slab is uncarved: whatever the index, it is not live. */
+static state_byte nothing_live[UNIT_SIZE / BLOCK_ALIGN + 1];
+
 static size_t words_of(size_t blocks) {
     return (blocks + 63) / 64;
 }
@@ -66,14 +69,14 @@ void slab_carve(struct slab *slab, struct slab_line *line, unsigned class, uint1
     slab->states = cells;
     store_relaxed(&line->owner, OWNER(arena, class));
     store_relaxed(&line->states, (state_byte *)cells);
-    store_relaxed(&line->reciprocal, c->reciprocal);
+    store_release(&line->reciprocal, c->reciprocal);
 }
 
 void *slab_uncarve(struct slab *slab, struct slab_line *line) {
     ASSERT(slab->status == SLAB_CARVED && slab->free == slab->blocks);
     store_relaxed(&line->reciprocal, 0);
     store_relaxed(&line->owner, 0);
-    store_relaxed(&line->states, NULL);
+    store_relaxed(&line->states, nothing_live);
     slab->status = SLAB_IDLE;
     return (void *)slab->states;
 }
@@ -102,7 +105,9 @@ bool slab_give(struct slab *slab, const struct entry *entry) {
     size_t index = (size_t)(entry->state - slab->states);
     size_t word = index / 64;
     uint64_t bit = UINT64_C(1) << (index % 64);
-    if (UNLIKELY((slab->taken[word] & bit) == 0))
+    /* Freed twice by racing threads, the block may be in a slab that has been carved anew since. */
+    bool is_ours = index < slab->blocks && slab->base + index * sizeclasses[slab->class].size == entry->block;
+    if (UNLIKELY(!is_ours || (slab->taken[word] & bit) == 0))
         return false;
     slab->taken[word] &= ~bit;
     slab->free++;
@@ -126,7 +131,7 @@ void slab_copy_register(const struct slab *slab, state_byte *states, slack_word 
 
 bool slab_is_valid(const struct slab *slab, const struct slab_line *line) {
     if (slab->status != SLAB_CARVED)
-        return load_relaxed(&line->reciprocal) == 0 && load_relaxed(&line->states) == NULL;
+        return load_relaxed(&line->reciprocal) == 0 && load_relaxed(&line->owner) == 0;
     const struct sizeclass *c = &sizeclasses[slab->class];
     if (slab->blocks != c->blocks || load_relaxed(&line->reciprocal) != c->reciprocal ||
         load_relaxed(&line->states) != slab->states)

@@ -62,7 +62,7 @@ INLINE uintptr_t zone_base(uintptr_t address) {
  * is not carved it never is, as the reciprocal is 0. In the rest behind the last block the state is padding: 0.
  */
 INLINE state_byte *slab_state_at(const struct slab_line *line, uintptr_t address) {
-    uint32_t reciprocal = load_relaxed(&line->reciprocal);
+    uint32_t reciprocal = load_acquire(&line->reciprocal); /* `states` was written before it */
     uint64_t product = (address & (UNIT_SIZE - 1)) * (uint64_t)reciprocal;
     if (UNLIKELY((uint32_t)product >= reciprocal))
         return NULL;

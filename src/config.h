@@ -23,6 +23,8 @@
 #define TINY_MAX    ((size_t)1024)
 #define SMALL_MAX   (64 * KIB)
 
+#define LARGE_MAX ((size_t)1 << ADDRESS_BITS)
+
 #define FINE_CLASSES 16 /* 16, 32, ... 256 */
 #define FINE_MAX     256
 #define DOUBLINGS    8 /* 512, 1024, ... 65536, eight classes each */
@@ -41,7 +43,7 @@
 #define CELL_SIZE      ((size_t)256)
 #define CELLS_OFFSET   (9 * KIB) /* of the cells in the zone header: what comes before is struct zone */
 /* Header units of a zone of n units: room for the states of a zone full of 16-byte blocks. */
-#define HEADER_UNITS(n) ((n)*9 / ZONE_UNITS ? (n)*9 / ZONE_UNITS : 1)
+#define HEADER_UNITS(n) (((n)*9 + ZONE_UNITS - 1) / ZONE_UNITS)
 
 /* --------------------------------------------------------------------------------- arenas and caches */
 #define ARENAS_MAX         64
@@ -52,9 +54,10 @@
 
 #define MAGAZINE_ENTRIES_MIN 16
 #define MAGAZINE_ENTRIES_MAX 1024
-#define REFILL_BYTES         (8 * KIB)  /* of the blocks that one refill takes, or one block */
-#define MAGAZINE_BYTES_MAX   (64 * KIB) /* of the blocks that one magazine may hold */
-#define TCACHE_BYTES_MAX     (2 * MIB)  /* of the blocks that one thread's magazines may hold */
+#define REFILL_BYTES         (8 * KIB)   /* of the blocks that one refill takes, or one block */
+#define MAGAZINE_BYTES_MAX   (64 * KIB)  /* of the blocks that one magazine may hold */
+#define TCACHE_BYTES_MAX     (2 * MIB)   /* of the blocks that one thread's magazines may hold */
+#define PARKED_BYTES_MAX     (256 * KIB) /* of the blocks in a cache that waits for the next thread */
 #define OUTGOING_ENTRIES     254
 #define OUTGOING_BYTES_MAX   (256 * KIB)
 

@@ -2,7 +2,8 @@
  * In the shared object only. A program's or a library's IFUNC resolvers may allocate while the dynamic linker
  * relocates, before it copies the initial values of thread-local variables: a hit path would find a NULL thread cache.
  * So an indirect function of our own, which nobody calls, has a resolver that puts the initial value there as soon as
- * this library is relocated. (What is relocated before us cannot call us.)
+ * this library is relocated. A library that is relocated before us, bound at once, and calls us from a resolver of its
+ * own crashes all the same, as it does with every preloaded malloc that has thread-local variables.
  */
 #include "process.h"
 

@@ -145,6 +145,11 @@ static struct node *find_exact(uintptr_t address) {
     return node != NULL && node->start == address ? node : NULL;
 }
 
+static struct node *find_live(const void *block) {
+    struct node *node = find_exact((uintptr_t)block);
+    return node != NULL && node->kind == LARGE_LIVE ? node : NULL;
+}
+
 static struct node *find_fit(enum large_kind kind, size_t span) {
     struct node *node = root;
     if (node == NULL || node->fit[kind] < span)
@@ -337,14 +342,13 @@ void *large_take(size_t size, size_t alignment, bool *zeroed) {
 
 bool large_give(void *block) {
     lock_acquire(&lock);
-    struct node *node = find_exact((uintptr_t)block);
-    bool live = node != NULL && node->kind == LARGE_LIVE;
-    if (live) {
+    struct node *node = find_live(block);
+    if (node != NULL) {
         os_account_live(-(ptrdiff_t)node->span);
         cache(node);
     }
     lock_release(&lock);
-    return live;
+    return node != NULL;
 }
 
 /* ------------------------------------------------------------------------------------------------- resizing */
@@ -375,15 +379,18 @@ void *large_resize(void *block, size_t size, bool may_move) {
     if (!lock_with_spares()) {
         /* No node for the tail: a smaller block keeps its pages. */
         lock_acquire(&lock);
-        struct node *node = find_exact((uintptr_t)block);
-        bool fits = node->span >= span;
+        struct node *node = find_live(block);
+        bool fits = node != NULL && node->span >= span;
         if (fits)
             node->size = size;
         lock_release(&lock);
         return fits ? block : NULL;
     }
-    struct node *node = find_exact((uintptr_t)block);
-    ASSERT(node != NULL && node->kind == LARGE_LIVE);
+    struct node *node = find_live(block);
+    if (UNLIKELY(node == NULL)) {
+        lock_release(&lock);
+        return NULL;
+    }
     size_t old_span = node->span;
     bool done = span <= old_span || absorb_next(node, span);
     if (done) {
@@ -400,6 +407,11 @@ void *large_resize(void *block, size_t size, bool may_move) {
     if (!grown && !may_move)
         return NULL;
     lock_acquire(&lock);
+    node = find_live(block);
+    if (UNLIKELY(node == NULL)) { /* freed by another thread meanwhile, which is the caller's fault */
+        lock_release(&lock);
+        return NULL;
+    }
     if (!grown) {
         void *moved = os_move(block, old_span, span);
         if (moved == NULL) {

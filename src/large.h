@@ -3,7 +3,8 @@
  *
  * Freed spans stay in the tree, so that a steady state neither rebalances nor faults: CACHED while their pages are
  * resident (they count as retained, and the oldest is purged first), PURGED once the pages are given back and only the
- * addresses kept. Neighbours of one kind coalesce; requests are served first fit, CACHED before PURGED.
+ * addresses kept. Neighbours of one kind coalesce when they become free; requests are served first fit, CACHED before
+ * PURGED.
  *
  * Law: the nodes' spans are disjoint page multiples; the retained CACHED nodes are exactly those in the age list.
  *
@@ -38,7 +39,8 @@ bool large_give(void *block);
 
 /*
  * Resizes the live block at `block` to `size`, keeping its contents, without a copy: in place, or with may_move by
- * moving its pages. The block's address, or NULL: it stands as it was, which for a smaller size does not occur.
+ * moving its pages. The block's address, or NULL: it stands as it was, which for a smaller size does not occur;
+ * or there is no such live block (any more).
  */
 void *large_resize(void *block, size_t size, bool may_move);
 

@@ -14,10 +14,11 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a wor
 #define CHECK_RANKS false
 #endif
 
-/* Locks held by this thread, innermost last; fork holds all at once. Its address also names the thread. */
+/* Locks held by this thread, innermost last; fork holds all at once. Kept when ranks are checked; its address also
+ * names the thread. */
 static __thread struct {
     unsigned depth;
-    unsigned ranks[LOCK_METADATA + 1];
+    unsigned ranks[CHECK_RANKS ? LOCK_METADATA + 1 : 1];
 } held;
 
 uintptr_t lock_self(void) {
@@ -63,7 +64,7 @@ static void wait_while(struct lock *lock, uintptr_t word) {
 static COLD void acquire_contended(struct lock *lock) {
     uintptr_t self = lock_self();
     if (lock_is_mine(lock))
-        message_die("malloc or free was called from a signal handler that interrupted them in the same thread; "
+        message_die("malloc, free or fork was called from a signal handler that interrupted one of them; "
                     "they are not async-signal-safe");
     for (int i = 0; i < SPINS; i++) {
         pause_cpu();

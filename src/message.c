@@ -106,13 +106,13 @@ void message_abort_on_misuse(bool yes) {
     store_relaxed(&abort_on_misuse, yes);
 }
 
-void message_report_misuse(const char *line) {
-    size_t count = add_relaxed(&reports, 1) + 1;
-    bool fatal = load_relaxed(&abort_on_misuse);
-    if (fatal || count <= REPORTS_ALL)
-        print_line(line, 0);
-    else if (count % REPORTS_EVERY == 0)
-        print_line(line, count);
-    if (fatal)
+bool message_begin_misuse(size_t *count) {
+    *count = add_relaxed(&reports, 1) + 1;
+    return load_relaxed(&abort_on_misuse) || *count <= REPORTS_ALL || *count % REPORTS_EVERY == 0;
+}
+
+void message_end_misuse(const char *line, size_t count) {
+    print_line(line, count <= REPORTS_ALL ? 0 : count);
+    if (load_relaxed(&abort_on_misuse))
         abort();
 }

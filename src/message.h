@@ -29,10 +29,12 @@ void message_write(int fd, const char *bytes, size_t count);
 void message_print(const char *line);
 
 /*
- * One report of a caller's mistake, as message_print, counted: after 32 of them only every 1,000th is printed, with
- * the count. Aborts if message_abort_on_misuse(true) was called. Callers hold no lock.
+ * Reports of a caller's mistakes are counted: after 32 of them only every 1,000th is printed, with the count. begin
+ * counts one and says whether it is to be printed; if so, end prints `line` as message_print. Aborts there if
+ * message_abort_on_misuse(true) was called. Callers hold no lock.
  */
-void message_report_misuse(const char *line);
+bool message_begin_misuse(size_t *count);
+void message_end_misuse(const char *line, size_t count);
 void message_abort_on_misuse(bool yes);
 
 /* Prints `line` and aborts: the state is such that going on would hang or corrupt. */

@@ -18,9 +18,9 @@ static struct text begin(char *buffer, const char *call, const void *pointer) {
     return text;
 }
 
-static void end(struct text *text) {
+static void end(struct text *text, size_t count) {
     text->buffer[text->length] = '\0';
-    message_report_misuse(text->buffer);
+    message_end_misuse(text->buffer, count);
 }
 
 static void add_bytes(struct text *text, const char *before, size_t bytes, const char *after) {
@@ -136,13 +136,16 @@ static void add_nothing(struct text *text, size_t arena) {
     add_bytes(text, "not a block: inside a zone, arena ", arena, ", but nothing was handed out there");
 }
 
+/* The line is read once, as the slab may be given up meanwhile. */
 static void add_slab(struct text *text, const char *call, uintptr_t address, const struct slab_line *line) {
-    size_t size = slab_block_size(line);
+    size_t class = slab_class(line);
+    size_t size = sizeclasses[class].size;
     size_t arena = slab_arena(line);
-    size_t index = slab_index_at(line, address);
+    size_t index = (address & (UNIT_SIZE - 1)) / size;
     size_t start = round_down(address, UNIT_SIZE) + index * size;
-    const state_byte *state = load_relaxed(&line->states) + index;
-    uint8_t value = index < UNIT_SIZE / size ? load_relaxed(state) : STATE_UNTOUCHED;
+    const state_byte *states = load_relaxed(&line->states);
+    const state_byte *state = states + index;
+    uint8_t value = states != NULL && index < sizeclasses[class].blocks ? load_relaxed(state) : STATE_UNTOUCHED;
     if (value == STATE_UNTOUCHED) {
         add_nothing(text, arena);
         return;
@@ -164,6 +167,9 @@ static void add_slab(struct text *text, const char *call, uintptr_t address, con
 
 COLD void misuse_report_pointer(const char *call, const void *pointer) {
     char buffer[REPORT_MAX];
+    size_t count;
+    if (!message_begin_misuse(&count))
+        return;
     struct text text = begin(buffer, call, pointer);
     uintptr_t address = (uintptr_t)pointer;
     struct large_view view;
@@ -177,7 +183,7 @@ COLD void misuse_report_pointer(const char *call, const void *pointer) {
         add_nothing(&text, arena);
     else
         add_foreign(&text, address);
-    end(&text);
+    end(&text, count);
 }
 
 static void add_block(struct text *text, const void *block, size_t given, size_t size, size_t capacity) {
@@ -194,16 +200,22 @@ static void add_block(struct text *text, const void *block, size_t given, size_t
 
 COLD void misuse_report_size(const char *call, const void *block, size_t given, size_t size, size_t capacity) {
     char buffer[REPORT_MAX];
+    size_t count;
+    if (!message_begin_misuse(&count))
+        return;
     struct text text = begin(buffer, call, block);
     text_add(&text, "wrong size: ");
     add_block(&text, block, given, size, capacity);
-    end(&text);
+    end(&text, count);
 }
 
 COLD void misuse_report_alignment(const char *call, const void *block, size_t given, size_t size, size_t capacity) {
     char buffer[REPORT_MAX];
+    size_t count;
+    if (!message_begin_misuse(&count))
+        return;
     struct text text = begin(buffer, call, block);
     text_add(&text, "wrong alignment: ");
     add_block(&text, block, given, size, capacity);
-    end(&text);
+    end(&text, count);
 }

@@ -18,7 +18,8 @@ struct option {
 };
 
 static const struct option table[OPTIONS] = {
-    [OPTION_ARENAS] = {"ARENAS", NULL, OPTION_NUMBER, 1, ARENAS_MAX, 0, "number of arenas (0: by CPUs and limits)"},
+    [OPTION_ARENAS] = {"ARENAS", NULL, OPTION_NUMBER, 1, ARENAS_MAX, 0,
+                       "number of arenas, instead of four for each CPU"},
     [OPTION_ABORT] = {"ABORT", "FtMallocErrorAbort", OPTION_SWITCH, 0, 1, 0, "abort on a wrong free"},
 };
 

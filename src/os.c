@@ -178,20 +178,20 @@ void *os_move(void *address, size_t old_size, size_t new_size) {
     return p;
 }
 
-/* Whether MADV_DONTNEED does what its name says: emulators have been seen to answer 0 and do nothing. Asked once, at
- * the first purge. Two threads may ask at once, and get the same answer. */
+/* Whether MADV_DONTNEED does what its name says: emulators have been seen to answer 0 and do nothing. Tried at the
+ * first purge, and again if there was no page to try it on. Two threads may try at once, and get the same answer. */
 static bool purge_is_known_to_zero(void) {
     int known = load_relaxed(&purge_zeroes);
     if (known == 0) {
-        known = -1;
         _Atomic char *page = raw_map(NULL, page_size, MAP_FLAGS);
-        if (page != NULL) {
-            store_relaxed(page, 1);
-            if (raw_advise((void *)page, page_size, MADV_DONTNEED) && load_relaxed(page) == 0)
-                known = 1;
-            raw_unmap((void *)page, page_size);
+        if (page == NULL)
+            return false;
+        store_relaxed(page, 1);
+        if (raw_advise((void *)page, page_size, MADV_DONTNEED)) {
+            known = load_relaxed(page) == 0 ? 1 : -1;
+            store_relaxed(&purge_zeroes, known);
         }
-        store_relaxed(&purge_zeroes, known);
+        raw_unmap((void *)page, page_size);
     }
     return known > 0;
 }

@@ -1,6 +1,6 @@
 /*
  * The only user of mmap and its kin, and the counters of what the kernel gave us. No function here touches errno; none
- * is called with a lock held, but for os_move (see there).
+ * is called with a lock held, but for os_move (see there), and at boot.
  *
  * Addresses and sizes are page multiples unless said otherwise.
  */

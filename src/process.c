@@ -7,8 +7,6 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#define DESTRUCTOR_ROUNDS 3 /* of the four that POSIX promises: the last is for those who come after us */
-
 enum boot_state { BOOT_NOT, BOOT_RUNNING, BOOT_DONE };
 
 static struct lock boot_lock = LOCK_INIT(LOCK_BOOT);
@@ -26,8 +24,12 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
+static bool has_stream_list(void) {
+    return _IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL;
+}
+
 static void before_fork(void) {
-    if (_IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL)
+    if (has_stream_list())
         _IO_list_lock();
     lock_acquire(&boot_lock);
     arenas_lock_all();
@@ -40,7 +42,7 @@ static void after_fork_in_parent(void) {
     large_unlock();
     arenas_unlock_all();
     lock_release(&boot_lock);
-    if (_IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL)
+    if (has_stream_list())
         _IO_list_unlock();
 }
 
@@ -50,18 +52,16 @@ static void after_fork_in_child(void) {
     large_reset_lock();
     arenas_reset_locks(tcache_is_real(tcache_current) ? tcache_current->owner : NULL);
     lock_reset(&boot_lock);
-    if (_IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL)
+    if (has_stream_list())
         _IO_list_resetlock();
 }
 
 /* --------------------------------------------------------------------------------------------------- threads */
 
-/* Other keys' destructors may still use malloc, in this round or the next: the cache stays until the last but one.
- * The key's value is the round. */
-static void thread_exit(void *round) {
-    uintptr_t next = (uintptr_t)round + 1;
-    if (next <= DESTRUCTOR_ROUNDS && pthread_setspecific(thread_key, (void *)next) == 0)
-        return;
+/* Destructors that run after this one find no cache: slower, and correct. Only a thread whose first malloc is in its
+ * very last destructor leaves a cache behind. */
+static void thread_exit(void *set) {
+    (void)set;
     if (tcache_is_real(tcache_current))
         tcache_detach(tcache_current);
 }

@@ -63,7 +63,8 @@ void *request_block(unsigned class, size_t size, bool *zeroed) {
 void *request_large(size_t size, size_t alignment, bool *zeroed) {
     void *block = NULL;
     process_enter();
-    if (size <= PTRDIFF_MAX && alignment <= PTRDIFF_MAX - size) {
+    /* What no address space has room for is not worth reclaiming for. */
+    if (size < LARGE_MAX && alignment < LARGE_MAX) {
         block = large_take(size, alignment, zeroed);
         if (UNLIKELY(block == NULL)) {
             reclaim();

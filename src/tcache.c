@@ -27,8 +27,9 @@ __thread struct tcache *tcache_current = (struct tcache *)&no_cache;
 static __thread bool is_detached; /* the thread's destructor has run */
 
 /* -------------------------------------------------------------------------------------------------- reports */
-static void report_twice(size_t count, const struct entry *entry) {
-    if (LIKELY(count == 0))
+static void report_twice(size_t doubles, const struct entry *entry) {
+    size_t count;
+    if (LIKELY(doubles == 0) || !message_begin_misuse(&count))
         return;
     const struct slab_line *line = directory_find((uintptr_t)entry->block);
     char buffer[200];
@@ -40,7 +41,7 @@ static void report_twice(size_t count, const struct entry *entry) {
     text_add(&text, " bytes, arena ");
     text_add_decimal(&text, slab_arena(line));
     buffer[text.length] = '\0';
-    message_report_misuse(buffer);
+    message_end_misuse(buffer, count);
 }
 
 /* ------------------------------------------------------------------------------------------------ magazines */
@@ -58,6 +59,8 @@ static bool grow_magazine(struct tcache *cache, unsigned class) {
     struct magazine *magazine = &cache->magazines[class];
     size_t old = entries_of(magazine);
     size_t entries = min_size(old == 0 ? MAGAZINE_ENTRIES_MIN - 1 : 4 * old + 3, magazine->entries_max);
+    if (old == 0 && entries * sizeclasses[class].size > cache->bytes_left)
+        entries = 1; /* every class in use gets that much */
     size_t cost = (entries - old) * sizeclasses[class].size;
     if (entries == old || (old > 0 && cost > cache->bytes_left))
         return false;
@@ -213,6 +216,16 @@ static void list_add(struct tcache **list, struct tcache *cache) {
     *list = cache;
 }
 
+static size_t bytes_of(const struct tcache *cache) {
+    size_t bytes = 0;
+    for (unsigned class = 0; class < CLASSES; class ++) {
+        const struct magazine *magazine = &cache->magazines[class];
+        if (magazine->base != NULL)
+            bytes += (size_t)(load_relaxed(&magazine->top) - magazine->base) * sizeclasses[class].size;
+    }
+    return bytes;
+}
+
 static void list_remove(struct tcache **list, struct tcache *cache) {
     if (cache->next != NULL)
         cache->next->prev = cache->prev;
@@ -277,16 +290,22 @@ void tcache_set_current(struct tcache *cache) {
 
 void tcache_detach(struct tcache *cache) {
     struct arena *arena = cache->owner;
-    arena_lock(arena);
-    bool first = lists[arena->index].parked == NULL;
-    arena_unlock(arena);
+    struct tcache **parked = &lists[arena->index].parked;
     if (cache->outgoing != NULL)
         flush_outgoing(cache);
+    if (bytes_of(cache) > PARKED_BYTES_MAX)
+        tcache_drain(cache);
+    arena_lock(arena);
+    bool first = *parked == NULL;
+    arena_unlock(arena);
     if (!first)
         tcache_drain(cache);
     arena_lock(arena);
     list_remove(&lists[arena->index].active, cache);
-    list_add(&lists[arena->index].parked, cache);
+    if (*parked == NULL)
+        list_add(parked, cache);
+    else /* behind the warm one, which is the next to be adopted */
+        list_add(&(*parked)->next, cache);
     arena_unlock(arena);
     arenas_leave(arena);
     tcache_current = (struct tcache *)&no_cache;
@@ -354,21 +373,4 @@ void tcache_adopt_orphans(void) {
         if (mine != NULL)
             list_add(&lists[i].active, mine);
     }
-}
-
-size_t tcache_bytes_of(struct arena *arena) {
-    size_t bytes = 0;
-    arena_lock(arena);
-    for (int parked = 0; parked < 2; parked++) {
-        struct tcache *cache = parked ? lists[arena->index].parked : lists[arena->index].active;
-        for (; cache != NULL; cache = cache->next) {
-            for (unsigned class = 0; class < CLASSES; class ++) {
-                struct magazine *magazine = &cache->magazines[class];
-                if (magazine->base != NULL)
-                    bytes += (size_t)(load_relaxed(&magazine->top) - magazine->base) * sizeclasses[class].size;
-            }
-        }
-    }
-    arena_unlock(arena);
-    return bytes;
 }

@@ -130,11 +130,8 @@ void tcache_drain_parked(void);
 /* In the child of fork, before the locks are reset: the vanished threads' caches are parked. */
 void tcache_adopt_orphans(void);
 
-/* Bytes in blocks that caches hold, by counting; exact only when no thread runs. */
-size_t tcache_bytes_of(struct arena *arena);
-
 _Static_assert(sizeof(struct magazine) == 1 << OWNER_CLASS_SHIFT, "an owner word holds a magazine's offset");
 /* A TINY request's slack fits the state byte: the widest step is that of the last doubling. */
-_Static_assert(TINY_MAX / 16 + 16 <= STATE_SLACK_MAX, "tcache_set_live");
+_Static_assert(TINY_MAX / 16 + 16 <= STATE_SLACK_MAX, "tcache_pop");
 
 #endif

@@ -197,7 +197,8 @@ static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
         for (size_t i = 0; i < count; i++) {
             if (views[i].start >= to)
                 return true;
-            from = views[i].start + 1;
+            /* What starts inside of it later was not there when it was looked at. */
+            from = views[i].start + views[i].span;
             if (views[i].kind != LARGE_LIVE)
                 continue;
             struct walk_block block = {.start = views[i].start,

@@ -85,6 +85,14 @@ static void zero_knowledge(void) {
     slab = zone_carve(zone, NULL, sizeclass_of(1000));
     slab_take(slab, &entry, 1);
     ok(load_relaxed(entry.state) == STATE_UNTOUCHED, "a purged unit's are untouched again");
+    slab_give(slab, &entry);
+    zone_uncarve(zone, slab);
+    count = zone_dirty_run(zone, slab, &first);
+    zone_purge_begin(zone, first, count);
+    zone_purge_end(zone, first, count, false);
+    slab = zone_carve(zone, NULL, sizeclass_of(1000));
+    slab_take(slab, &entry, 1);
+    ok(load_relaxed(entry.state) == STATE_USED, "but not if the kernel did not take it");
 }
 
 /* Every size that a block of a class can have, in place. */

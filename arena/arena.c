@@ -81,7 +81,8 @@ static struct slab *carve_slab(struct arena *arena, unsigned class) {
     } else {
         for (struct zone *zone = arena->zones[category]; slab == NULL && zone != NULL; zone = zone->next)
             slab = zone_carve(zone, NULL, class);
-        os_account_resident(slab == NULL ? 0 : (ptrdiff_t)UNIT_SIZE);
+        if (slab != NULL)
+            os_account_resident((ptrdiff_t)UNIT_SIZE);
     }
     if (slab != NULL) {
         slab->bucket = BUCKET_NONE;

@@ -301,7 +301,8 @@ static struct node *take_node(struct node *node, size_t span, size_t alignment) 
     }
     node->kind = LARGE_LIVE;
     refresh(root, node);
-    os_account_resident(kind == LARGE_PURGED ? (ptrdiff_t)node->span : 0);
+    if (kind == LARGE_PURGED)
+        os_account_resident((ptrdiff_t)node->span);
     return node;
 }
 
@@ -530,7 +531,8 @@ bool large_unmap_free(void) {
         }
         uintptr_t start = node->start;
         size_t span = node->span;
-        os_account_resident(node->kind == LARGE_CACHED ? -(ptrdiff_t)span : 0);
+        if (node->kind == LARGE_CACHED)
+            os_account_resident(-(ptrdiff_t)span);
         release(node);
         remove_node(node);
         lock_release(&lock);

@@ -186,7 +186,7 @@ static void retain(struct node *node) {
     node->retained = true;
     node->stamp = os_stamp();
     list_append(&age, node);
-    os_account_retained((ptrdiff_t)node->span);
+    os_account_large_retained((ptrdiff_t)node->span);
     publish_oldest();
 }
 
@@ -195,7 +195,7 @@ static void release(struct node *node) {
         return;
     node->retained = false;
     list_remove(&age, node);
-    os_account_retained(-(ptrdiff_t)node->span);
+    os_account_large_retained(-(ptrdiff_t)node->span);
     publish_oldest();
 }
 
@@ -302,7 +302,7 @@ static struct node *take_node(struct node *node, size_t span, size_t alignment) 
     node->kind = LARGE_LIVE;
     refresh(root, node);
     if (kind == LARGE_PURGED)
-        os_account_resident((ptrdiff_t)node->span);
+        os_account_large_resident((ptrdiff_t)node->span);
     return node;
 }
 
@@ -332,10 +332,10 @@ void *large_take(size_t size, size_t alignment, bool *zeroed) {
         }
         *zeroed = true;
         node = add_node((uintptr_t)p, span, LARGE_LIVE);
-        os_account_resident((ptrdiff_t)span);
+        os_account_large_resident((ptrdiff_t)span);
     }
     node->size = size;
-    os_account_live((ptrdiff_t)node->span);
+    os_account_large_live((ptrdiff_t)node->span);
     void *block = (void *)node->start;
     lock_release(&lock);
     return block;
@@ -345,7 +345,7 @@ bool large_give(void *block) {
     lock_acquire(&lock);
     struct node *node = find_live(block);
     if (node != NULL) {
-        os_account_live(-(ptrdiff_t)node->span);
+        os_account_large_live(-(ptrdiff_t)node->span);
         cache(node);
     }
     lock_release(&lock);
@@ -357,7 +357,7 @@ bool large_give(void *block) {
 /* The pages behind `span` become a cached span of their own. */
 static void cut_tail(struct node *node, size_t span) {
     struct node *tail = add_node(node->start + span, node->span - span, LARGE_LIVE);
-    os_account_live(-(ptrdiff_t)tail->span);
+    os_account_large_live(-(ptrdiff_t)tail->span);
     node->span = span;
     cache(tail);
 }
@@ -370,7 +370,7 @@ static bool absorb_next(struct node *node, size_t span) {
         return false;
     struct node *taken = take_node(next, missing, os_page_size());
     node->span += taken->span;
-    os_account_live((ptrdiff_t)taken->span);
+    os_account_large_live((ptrdiff_t)taken->span);
     remove_node(taken);
     return true;
 }
@@ -427,8 +427,8 @@ void *large_resize(void *block, size_t size, bool may_move) {
     }
     node->span = span;
     node->size = size;
-    os_account_live((ptrdiff_t)(span - old_span));
-    os_account_resident((ptrdiff_t)(span - old_span));
+    os_account_large_live((ptrdiff_t)(span - old_span));
+    os_account_large_resident((ptrdiff_t)(span - old_span));
     lock_release(&lock);
     return block;
 }
@@ -484,7 +484,7 @@ size_t large_purge_oldest(void) {
     uintptr_t start = node->start;
     size_t span = node->span;
     release(node);
-    os_account_resident(-(ptrdiff_t)span);
+    os_account_large_resident(-(ptrdiff_t)span);
     if (span >= LARGE_UNMAP_MIN) {
         remove_node(node);
         lock_release(&lock);
@@ -532,7 +532,7 @@ bool large_unmap_free(void) {
         uintptr_t start = node->start;
         size_t span = node->span;
         if (node->kind == LARGE_CACHED)
-            os_account_resident(-(ptrdiff_t)span);
+            os_account_large_resident(-(ptrdiff_t)span);
         release(node);
         remove_node(node);
         lock_release(&lock);
@@ -588,7 +588,7 @@ void large_reset_lock(void) {
         list_remove(&busy, node);
         node->kind = LARGE_CACHED;
         refresh(root, node);
-        os_account_resident((ptrdiff_t)node->span);
+        os_account_large_resident((ptrdiff_t)node->span);
         retain(node);
     }
     lock_reset(&lock);

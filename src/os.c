@@ -16,9 +16,11 @@
 #define MAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS)
 #define MAP_PROT  (PROT_READ | PROT_WRITE)
 
-static _Atomic ptrdiff_t live_bytes;
-static _Atomic ptrdiff_t retained_bytes;
-static _Atomic ptrdiff_t resident_bytes;
+static struct account {
+    _Atomic ptrdiff_t live;
+    _Atomic ptrdiff_t retained;
+    _Atomic ptrdiff_t resident;
+} slabs, large;
 static _Atomic size_t resident_peak; /* of what was resident when the excess was last asked for */
 static _Atomic size_t mapped_bytes;
 static _Atomic size_t mapped_bytes_peak;
@@ -290,15 +292,31 @@ size_t os_memory_limit(void) {
 
 /* --------------------------------------------------------------------------------------------- accounting */
 void os_account_live(ptrdiff_t change) {
-    add_relaxed(&live_bytes, change);
+    add_relaxed(&slabs.live, change);
 }
 
 void os_account_retained(ptrdiff_t change) {
-    add_relaxed(&retained_bytes, change);
+    add_relaxed(&slabs.retained, change);
 }
 
 void os_account_resident(ptrdiff_t change) {
-    add_relaxed(&resident_bytes, change);
+    add_relaxed(&slabs.resident, change);
+}
+
+static void add_as_only_writer(_Atomic ptrdiff_t *bytes, ptrdiff_t change) {
+    store_relaxed(bytes, load_relaxed(bytes) + change);
+}
+
+void os_account_large_live(ptrdiff_t change) {
+    add_as_only_writer(&large.live, change);
+}
+
+void os_account_large_retained(ptrdiff_t change) {
+    add_as_only_writer(&large.retained, change);
+}
+
+void os_account_large_resident(ptrdiff_t change) {
+    add_as_only_writer(&large.resident, change);
 }
 
 /* The halves of a transfer may be seen in either order: never show the negative sum in between. */
@@ -307,15 +325,15 @@ static size_t clamp(ptrdiff_t bytes) {
 }
 
 size_t os_live(void) {
-    return clamp(load_relaxed(&live_bytes));
+    return clamp(load_relaxed(&slabs.live) + load_relaxed(&large.live));
 }
 
 size_t os_retained(void) {
-    return clamp(load_relaxed(&retained_bytes));
+    return clamp(load_relaxed(&slabs.retained) + load_relaxed(&large.retained));
 }
 
 static size_t excess_of_peak(size_t retained) {
-    size_t resident = clamp(load_relaxed(&resident_bytes));
+    size_t resident = clamp(load_relaxed(&slabs.resident) + load_relaxed(&large.resident));
     size_t peak = load_relaxed(&resident_peak);
     if (LIKELY(resident <= peak))
         return 0;

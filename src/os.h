@@ -56,6 +56,14 @@ size_t os_read_file(const char *path, char *buffer, size_t capacity);
 void os_account_live(ptrdiff_t change);
 void os_account_retained(ptrdiff_t change);
 void os_account_resident(ptrdiff_t change);
+
+/* The same for LARGE, whose lock the caller holds: that makes each a load and a store, where the others are atomic
+ * additions, as any arena makes them. */
+void os_account_large_live(ptrdiff_t change);
+void os_account_large_retained(ptrdiff_t change);
+void os_account_large_resident(ptrdiff_t change);
+
+/* The sums. */
 size_t os_live(void);
 size_t os_retained(void);
 

@@ -39,7 +39,7 @@ static void *resize_slab_block(const struct slab_line *line, void *block, state_
 }
 
 static void *resize_large_block(void *block, size_t capacity, size_t size) {
-    if (capacity_for(size) > capacity / 2) {
+    if (size > SMALL_MAX || capacity_for(size) > capacity / 2) {
         void *resized = large_resize(block, size, true);
         arenas_keep_contract(); /* a tail may have become a cached span */
         return resized != NULL ? resized : move_block(block, capacity, size);

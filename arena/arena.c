@@ -21,9 +21,12 @@ static void publish_oldest(struct arena *arena) {
 
 /* Dirty slabs enter and leave their list here, so that the retained bytes follow. The caller publishes the oldest. */
 static void add_dirty(struct arena *arena, struct slab *slab) {
+    enum category category = zone_of(slab)->category;
     slab->stamp = os_stamp();
-    slab_list_append(&arena->dirty[zone_of(slab)->category], slab);
-    arena->partial->spare[slab->class] = slab;
+    slab_list_append(&arena->dirty[category], slab);
+    /* Not in a zone that has changed sides since: its slabs are not for that class any more. */
+    if (sizeclass_is_tiny(slab->class) == (category == TINY))
+        arena->partial->spare[slab->class] = slab;
     os_account_retained((ptrdiff_t)UNIT_SIZE);
 }
 

@@ -58,6 +58,9 @@ static void reuse(struct arena *arena) {
     flush(arena, held[0], got);
     size_t small = refill(arena, sizeclass_of(30000), held[0], 2);
     ok(small > 0 && os_mapped() == mapped, "an empty TINY zone serves SMALL: no new mapping");
+    size_t tiny = refill(arena, sizeclass_of(1000), held[1], 10);
+    ok(tiny > 0 && arena_is_valid(arena), "and no block of a TINY class comes from it then");
+    flush(arena, held[1], tiny);
     flush(arena, held[0], small);
 }
 

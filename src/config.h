@@ -30,7 +30,6 @@
 #define DOUBLINGS    8 /* 512, 1024, ... 65536, eight classes each */
 #define CLASSES      (FINE_CLASSES + 8 * DOUBLINGS)
 #define TINY_CLASSES 32
-#define CLASS_NONE   0xff
 
 /* ------------------------------------------------------------------------------------------------ zones */
 #define UNIT_SHIFT     16
@@ -75,6 +74,6 @@ _Static_assert(SMALL_MAX == FINE_MAX << DOUBLINGS, "the classes end where SMALL 
 _Static_assert(TINY_MAX == FINE_MAX << ((TINY_CLASSES - FINE_CLASSES) / 8), "and TINY ends at the end of a doubling");
 _Static_assert(SMALL_MAX <= UNIT_SIZE, "a slab is one unit");
 _Static_assert(UNIT_SIZE % (64 * KIB) == 0, "units are page multiples with 4, 16 and 64 KiB pages");
-_Static_assert(CLASSES < CLASS_NONE, "a class fits a byte");
+_Static_assert(CLASSES <= UINT8_MAX, "a class fits a byte");
 
 #endif

@@ -34,7 +34,7 @@ asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fn
 tsan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 
 VARIANTS := release debug asan tsan
-SHARED_ONLY := $(wildcard src/early.c)
+SHARED_ONLY := $(wildcard src/early.c src/operators.c)
 SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
 
 all: build/libcadastre.so build/libcadastre.a

@@ -20,7 +20,11 @@
 
 #ifdef __cplusplus
 extern "C" {
+#if __cplusplus >= 201103L
 #define CADASTRE_NOEXCEPT noexcept
+#else
+#define CADASTRE_NOEXCEPT throw()
+#endif
 #else
 #define CADASTRE_NOEXCEPT
 #endif

@@ -1,6 +1,7 @@
 #include "arenas.h"
 #include "cadastre.h"
 #include "message.h"
+#include "misuse.h"
 #include <unistd.h>
 
 #define OUTPUT_BUFFER 4096
@@ -34,6 +35,8 @@ static bool print_block(void *argument, const struct walk_block *block) {
 
 PUBLIC void show_alloc_mem(void) {
     char buffer[OUTPUT_BUFFER];
+    if (misuse_is_inside_malloc("show_alloc_mem"))
+        return;
     struct heapmap map = {.text = {buffer, 0, sizeof buffer, STDOUT_FILENO}};
     arenas_walk(print_block, &map);
     text_add(&map.text, "Total : ");

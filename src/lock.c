@@ -14,8 +14,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a wor
 #define CHECK_RANKS false
 #endif
 
-/* Locks held by this thread, innermost last; fork holds all at once. Kept when ranks are checked; its address also
- * names the thread. */
+/* Locks held by this thread, innermost last; fork holds all at once. The ranks are kept when they are checked; its
+ * address also names the thread. */
 static __thread struct {
     unsigned depth;
     unsigned ranks[CHECK_RANKS ? LOCK_METADATA + 1 : 1];
@@ -33,20 +33,27 @@ INLINE void pause_cpu(void) {
 #endif
 }
 
-static void rank_push(const struct lock *lock) {
-    ASSERT(held.depth <= LOCK_METADATA);
-    ASSERT(held.depth == 0 || held.ranks[held.depth - 1] < lock->rank);
-    held.ranks[held.depth++] = lock->rank;
+/* Before a lock is taken, so that whoever interrupts this thread with a lock held sees that it holds one. */
+static void note_acquired(const struct lock *lock) {
+    if (CHECK_RANKS) {
+        ASSERT(held.depth <= LOCK_METADATA);
+        ASSERT(held.depth == 0 || held.ranks[held.depth - 1] < lock->rank || lock_is_mine(lock));
+        held.ranks[held.depth] = lock->rank;
+    }
+    held.depth++;
 }
 
-/* Releases need not mirror acquisitions (fork gives all back in lock order). */
-static void rank_pop(const struct lock *lock) {
-    unsigned at = held.depth;
-    while (at > 0 && held.ranks[at - 1] != lock->rank)
-        at--;
-    ASSERT(at > 0);
-    for (held.depth--; at <= held.depth; at++)
-        held.ranks[at - 1] = held.ranks[at];
+/* After it was released. Releases need not mirror acquisitions (fork gives all back in lock order). */
+static void note_released(unsigned rank) {
+    if (CHECK_RANKS) {
+        unsigned at = held.depth;
+        while (at > 0 && held.ranks[at - 1] != rank)
+            at--;
+        ASSERT(at > 0);
+        for (; at < held.depth; at++)
+            held.ranks[at - 1] = held.ranks[at];
+    }
+    held.depth--;
 }
 
 static bool try_acquire(struct lock *lock, uintptr_t holder) {
@@ -64,7 +71,7 @@ static void wait_while(struct lock *lock, uintptr_t word) {
 static COLD void acquire_contended(struct lock *lock) {
     uintptr_t self = lock_self();
     if (lock_is_mine(lock))
-        message_die("malloc, free or fork was called from a signal handler that interrupted one of them; "
+        message_die("malloc, free or fork was called from a signal handler or a debugger that interrupted one of them; "
                     "they are not async-signal-safe");
     for (int i = 0; i < SPINS; i++) {
         pause_cpu();
@@ -82,18 +89,20 @@ static COLD void acquire_contended(struct lock *lock) {
 }
 
 void lock_acquire(struct lock *lock) {
+    note_acquired(lock);
     if (UNLIKELY(!try_acquire(lock, lock_self())))
         acquire_contended(lock);
-    if (CHECK_RANKS)
-        rank_push(lock);
 }
 
 void lock_release(struct lock *lock) {
-    if (CHECK_RANKS)
-        rank_pop(lock);
     uintptr_t word = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
     if (UNLIKELY((word & WAITED_FOR) != 0))
         syscall3(SYS_futex, (long)&lock->word, FUTEX_WAKE_PRIVATE, 1);
+    note_released(lock->rank);
+}
+
+bool lock_holds_any(void) {
+    return held.depth > 0;
 }
 
 bool lock_is_mine(const struct lock *lock) {
@@ -101,7 +110,7 @@ bool lock_is_mine(const struct lock *lock) {
 }
 
 void lock_reset(struct lock *lock) {
-    if (CHECK_RANKS && lock_is_mine(lock))
-        rank_pop(lock);
+    if (lock_is_mine(lock))
+        note_released(lock->rank);
     store_relaxed(&lock->word, 0);
 }

@@ -35,6 +35,9 @@ void lock_acquire(struct lock *lock);
 void lock_release(struct lock *lock);
 bool lock_is_mine(const struct lock *lock);
 
+/* Whether the calling thread holds a lock: then it was interrupted in the midst of something. */
+bool lock_holds_any(void);
+
 /* In the child of fork, where no other thread lives: free, whoever held it. */
 void lock_reset(struct lock *lock);
 

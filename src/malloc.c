@@ -113,9 +113,9 @@ static void free_checked(const char *call, void *block, size_t alignment, size_t
         return;
     }
     if (UNLIKELY(given < size || given > capacity))
-        misuse_report_size(call, block, given, size, capacity);
+        misuse_report_given(call, block, "size", given, size, capacity);
     else if (UNLIKELY(alignment == 0 || (uintptr_t)block % alignment != 0))
-        misuse_report_alignment(call, block, alignment, size, capacity);
+        misuse_report_given(call, block, "alignment", alignment, size, capacity);
     cadastre_free(block);
 }
 

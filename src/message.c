@@ -2,6 +2,7 @@
 #include "syscall.h"
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -12,28 +13,50 @@
 
 static _Atomic size_t reports;       /* misuse reports so far */
 static _Atomic bool abort_on_misuse; /* set at boot or by an option */
+static _Atomic bool is_unread; /* the descriptor written to last does not block, and nobody read it for a second */
 
-/* For a descriptor that does not block: false when nobody reads for a second. */
+/* For a descriptor that does not block: false when nobody reads for a second, and at once when it was so before. */
 static bool wait_writable(int fd) {
     struct pollfd poll = {.fd = fd, .events = POLLOUT};
-    struct timespec second = {.tv_sec = 1};
-    return syscall6(SYS_ppoll, (long)&poll, 1, (long)&second, 0, 0, 0) > 0;
+    struct timespec second = {.tv_sec = !load_relaxed(&is_unread)};
+    bool writable = syscall6(SYS_ppoll, (long)&poll, 1, (long)&second, 0, 0, 0) > 0;
+    store_relaxed(&is_unread, !writable);
+    return writable;
 }
 
-void message_write(int fd, const char *bytes, size_t count) {
+/* The kernel's result for the whole: 0, or that of the write that failed. */
+static long write_all(int fd, const char *bytes, size_t count) {
     while (count > 0) {
         long n = syscall3(SYS_write, fd, (long)bytes, (long)count);
         if (n == -EINTR || (n == -EAGAIN && wait_writable(fd)))
             continue;
-        if (n <= 0)
-            return;
+        if (n < 0)
+            return n;
         bytes += n;
         count -= (size_t)n;
     }
+    return 0;
+}
+
+/* SIGPIPE is the program's, and a line of ours no reason to die of it: it is held back meanwhile, and if the write has
+ * raised it, taken out of what is pending. */
+bool message_write(int fd, const char *bytes, size_t count) {
+    const uint64_t sigpipe = UINT64_C(1) << (SIGPIPE - 1);
+    const struct timespec now = {0};
+    uint64_t blocked;
+    uint64_t pending = 0;
+    syscall4(SYS_rt_sigprocmask, SIG_BLOCK, (long)&sigpipe, (long)&blocked, sizeof sigpipe);
+    syscall3(SYS_rt_sigpending, (long)&pending, sizeof pending, 0);
+    long result = write_all(fd, bytes, count);
+    if (result == -EPIPE && (pending & sigpipe) == 0)
+        syscall4(SYS_rt_sigtimedwait, (long)&sigpipe, 0, (long)&now, sizeof sigpipe);
+    syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&blocked, 0, sizeof blocked);
+    return result == 0;
 }
 
 void text_flush(struct text *text) {
-    message_write(text->fd, text->buffer, text->length);
+    if (text->fd >= 0 && !message_write(text->fd, text->buffer, text->length))
+        text->fd = -1;
     text->length = 0;
 }
 
@@ -48,6 +71,8 @@ void text_add_bytes(struct text *text, const char *bytes, size_t count) {
         if (count == 0 || text->fd < 0)
             return;
         text_flush(text);
+        if (text->fd < 0) /* the rest is lost as well */
+            text->length = text->capacity;
     }
 }
 

@@ -7,7 +7,8 @@
 
 #include "base.h"
 
-/* `length` never exceeds `capacity`. With fd >= 0 a full buffer is written there and reused; with fd < 0 it is cut. */
+/* `length` never exceeds `capacity`. With fd >= 0 a full buffer is written there and reused; with fd < 0 it is cut.
+ * What a descriptor refuses is dropped, with all that follows. */
 struct text {
     char *buffer;
     size_t length;
@@ -20,10 +21,11 @@ void text_add_bytes(struct text *text, const char *bytes, size_t count);
 void text_add_decimal(struct text *text, uint64_t value);
 void text_add_hex(struct text *text, uint64_t value); /* 0x1f; lower case, no padding */
 void text_add_HEX(struct text *text, uint64_t value); /* 0x1F; as show_alloc_mem prints addresses */
-void text_flush(struct text *text);                   /* writes what is buffered; needs fd >= 0 */
+void text_flush(struct text *text);                   /* writes what is buffered, if it has a descriptor */
 
-/* Writes all of it, through EINTR and short writes; what the descriptor refuses is dropped. */
-void message_write(int fd, const char *bytes, size_t count);
+/* Writes all of it, through EINTR and short writes; waits at most a second for a reader, and raises no SIGPIPE.
+ * false: the descriptor refused a part. */
+bool message_write(int fd, const char *bytes, size_t count);
 
 /* One line on stderr: "cadastre: " and `line`, in one write. */
 void message_print(const char *line);

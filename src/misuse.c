@@ -1,6 +1,7 @@
 #include "misuse.h"
 #include "arenas.h"
 #include "large.h"
+#include "lock.h"
 #include "message.h"
 #include "syscall.h"
 #include <errno.h>
@@ -198,24 +199,29 @@ static void add_block(struct text *text, const void *block, size_t given, size_t
         text_add(text, "LARGE");
 }
 
-COLD void misuse_report_size(const char *call, const void *block, size_t given, size_t size, size_t capacity) {
+COLD void misuse_report_given(const char *call, const void *block, const char *what, size_t given, size_t size,
+                              size_t capacity) {
     char buffer[REPORT_MAX];
     size_t count;
     if (!message_begin_misuse(&count))
         return;
     struct text text = begin(buffer, call, block);
-    text_add(&text, "wrong size: ");
+    text_add(&text, "wrong ");
+    text_add(&text, what);
+    text_add(&text, ": ");
     add_block(&text, block, given, size, capacity);
     end(&text, count);
 }
 
-COLD void misuse_report_alignment(const char *call, const void *block, size_t given, size_t size, size_t capacity) {
+bool misuse_is_inside_malloc(const char *call) {
     char buffer[REPORT_MAX];
-    size_t count;
-    if (!message_begin_misuse(&count))
-        return;
-    struct text text = begin(buffer, call, block);
-    text_add(&text, "wrong alignment: ");
-    add_block(&text, block, given, size, capacity);
-    end(&text, count);
+    struct text text = {buffer, 0, REPORT_MAX - 1, -1};
+    if (LIKELY(!lock_holds_any()))
+        return false;
+    text_add(&text, call);
+    text_add(&text,
+             ": not now: this thread was stopped inside malloc or free; let it leave (in gdb: finish) and ask again");
+    buffer[text.length] = '\0';
+    message_print(buffer);
+    return true;
 }

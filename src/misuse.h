@@ -1,17 +1,21 @@
 /*
- * What to tell a caller who passed a pointer that is not the start of a live block: one line that says what the
- * pointer is instead. The heap is not touched.
+ * What is wrong with a call, in one line on stderr: the caller's fault. The heap is whole, and the process goes on
+ * unless the user asked for an abort. Callers hold no lock.
  */
 #ifndef MISUSE_H
 #define MISUSE_H
 
 #include "base.h"
 
-/* `call` is the function's name. Called with no lock held. */
+/* `pointer` is not the start of a live block. */
 void misuse_report_pointer(const char *call, const void *pointer);
 
-/* A live block, freed with a size or an alignment that it cannot have. */
-void misuse_report_size(const char *call, const void *block, size_t given, size_t size, size_t capacity);
-void misuse_report_alignment(const char *call, const void *block, size_t given, size_t size, size_t capacity);
+/* The size, or the alignment, `given` with a live block is not the block's; `what` says which. */
+void misuse_report_given(const char *call, const void *block, const char *what, size_t given, size_t size,
+                         size_t capacity);
+
+/* Whether a call that looks at the heap comes from a debugger or a signal handler that has stopped this thread inside
+ * malloc: then it says so, and the call is to do nothing. */
+bool misuse_is_inside_malloc(const char *call);
 
 #endif

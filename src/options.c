@@ -34,6 +34,9 @@ static void complain(const char *variable, size_t length, const char *why, const
     char buffer[300];
     struct text text = {buffer, 0, sizeof buffer - 1, -1};
     text_add_bytes(&text, variable, min_size(length, 160));
+    for (size_t i = 0; i < text.length; i++) /* nothing that a terminal would obey */
+        if (buffer[i] < ' ' || buffer[i] > '~')
+            buffer[i] = '?';
     text_add(&text, ": ");
     text_add(&text, why);
     if (option != NULL && option->type == OPTION_NUMBER) {

@@ -4,6 +4,7 @@
  */
 #include "large.h"
 #include "message.h"
+#include "misuse.h"
 #include "names.h"
 #include "os.h"
 #include "process.h"
@@ -50,6 +51,8 @@ static void count_all(struct totals *totals) {
 PUBLIC struct mallinfo2 mallinfo2(void) {
     struct totals totals;
     struct mallinfo2 info = {.keepcost = os_retained()};
+    if (misuse_is_inside_malloc("mallinfo2"))
+        return info;
     count_all(&totals);
     for (unsigned i = 0; i < arenas_count(); i++) {
         struct arena_totals of_arena;
@@ -78,6 +81,8 @@ PUBLIC struct mallinfo mallinfo(void) {
 
 PUBLIC int malloc_trim(size_t pad) {
     (void)pad; /* what is kept is in pieces: there is no top to pad */
+    if (misuse_is_inside_malloc("malloc_trim"))
+        return 0;
     process_enter();
     process_drain();
     return arenas_purge_all();
@@ -101,6 +106,8 @@ PUBLIC void malloc_stats(void) {
     struct text text = {buffer, 0, sizeof buffer, STDERR_FILENO};
     struct totals totals;
     size_t in_use = 0;
+    if (misuse_is_inside_malloc("malloc_stats"))
+        return;
     count_all(&totals);
     for (unsigned i = 0; i < arenas_count(); i++) {
         struct arena_totals of_arena;
@@ -141,6 +148,8 @@ PUBLIC int malloc_info(int options, FILE *stream) {
     struct totals totals;
     if (options != 0)
         return EINVAL;
+    if (misuse_is_inside_malloc("malloc_info"))
+        return EAGAIN;
     count_all(&totals);
     text_add(&text, "<malloc version=\"1\">\n");
     size_t free_total = 0;

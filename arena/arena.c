@@ -203,6 +203,29 @@ static bool retype_zone(struct arena *arena, enum category to) {
     return true;
 }
 
+/* False, mostly at once, while the kernel refuses. */
+static bool may_map(struct arena *arena) {
+    unsigned skips = load_relaxed(&arena->growth_skips);
+    if (skips > 1) {
+        store_relaxed(&arena->growth_skips, skips - 1);
+        return false;
+    }
+    if (skips == 0)
+        return true;
+    bool is_back = os_has_room(ZONE_SIZE_MIN);
+    store_relaxed(&arena->growth_skips, is_back ? 0 : GROWTH_SKIPS);
+    return is_back;
+}
+
+static struct zone *create_zone(struct arena *arena, enum category category, size_t size) {
+    struct zone *zone = NULL;
+    for (; zone == NULL && size >= ZONE_SIZE_MIN; size /= 2)
+        zone = zone_create(size, arena->index, category);
+    if (zone == NULL)
+        store_relaxed(&arena->growth_skips, GROWTH_SKIPS);
+    return zone;
+}
+
 bool arena_grow(struct arena *arena, unsigned class, size_t size) {
     enum category category = sizeclass_is_tiny(class) ? TINY : SMALL;
     arena_lock(arena);
@@ -210,18 +233,9 @@ bool arena_grow(struct arena *arena, unsigned class, size_t size) {
     arena_unlock(arena);
     if (retyped)
         return true;
-    unsigned skips = load_relaxed(&arena->growth_skips);
-    if (skips > 0) {
-        store_relaxed(&arena->growth_skips, skips - 1);
+    struct zone *zone = may_map(arena) ? create_zone(arena, category, size) : NULL;
+    if (zone == NULL)
         return false;
-    }
-    struct zone *zone = NULL;
-    for (; zone == NULL && size >= ZONE_SIZE_MIN; size /= 2)
-        zone = zone_create(size, arena->index, category);
-    if (zone == NULL) {
-        store_relaxed(&arena->growth_skips, GROWTH_SKIPS);
-        return false;
-    }
     arena_lock(arena);
     insert_zone(arena, zone);
     arena_unlock(arena);
@@ -233,7 +247,8 @@ bool arena_skips_growth(struct arena *arena) {
 }
 
 void arena_retry_growth(struct arena *arena) {
-    store_relaxed(&arena->growth_skips, 0);
+    if (arena_skips_growth(arena))
+        store_relaxed(&arena->growth_skips, 1);
 }
 
 /* ------------------------------------------------------------------------------------------------- purging */

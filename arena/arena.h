@@ -25,7 +25,7 @@ struct arena {
     ALIGNED(64) struct lock lock;
     uint16_t index;           /* constant */
     atomic_uint threads;      /* that are assigned to it */
-    atomic_uint growth_skips; /* how many tries to grow are yet to be skipped, after the kernel refused one */
+    atomic_uint growth_skips; /* tries to grow until the kernel is asked again, after it refused; 0: it did not */
     _Atomic uint64_t oldest;  /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
     struct partial *partial;  /* constant; its contents and the rest under lock */
     struct zone *zones[CATEGORIES];
@@ -48,7 +48,7 @@ size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size
 
 /* Makes room for a slab of `class`: an empty zone of the other category, or a new one of `size` bytes, or if the
  * kernel refuses that, of less. false: there is no memory. Then the next tries are skipped, false at once, since each
- * would cost a dozen system calls; arena_retry_growth ends that. */
+ * would cost a dozen system calls; after arena_retry_growth the next asks the kernel once, and goes on if it can. */
 bool arena_grow(struct arena *arena, unsigned class, size_t size);
 bool arena_skips_growth(struct arena *arena);
 void arena_retry_growth(struct arena *arena);

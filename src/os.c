@@ -115,6 +115,11 @@ void *os_map(size_t size) {
     return p;
 }
 
+bool os_has_room(size_t size) {
+    void *p = is_refused() ? NULL : raw_map(NULL, size, MAP_FLAGS);
+    return p != NULL && raw_unmap(p, size);
+}
+
 void *os_map_at(void *address, size_t size) {
     if (is_refused())
         return NULL;

@@ -14,6 +14,9 @@ size_t os_page_size(void);
 /* Zero pages, readable and writable, at an address of the kernel's choosing, or NULL. */
 void *os_map(size_t size);
 
+/* Whether os_map would succeed now. */
+bool os_has_room(size_t size);
+
 /* The same at `address` exactly, or NULL where anything is mapped there already. */
 void *os_map_at(void *address, size_t size);
 

@@ -27,7 +27,7 @@ size_t slab_cells(unsigned class) {
 
 /* ------------------------------------------------------------------------------------- sizes and states */
 static slack_word *slack_of(const struct slab_line *line, const state_byte *state) {
-    state_byte *states = load_relaxed(&line->states);
+    state_byte *states = load_relaxed(slab_states(line));
     uint32_t blocks = sizeclasses[slab_class(line)].blocks;
     return (slack_word *)(states + slab_slack_offset(blocks)) + (state - states);
 }
@@ -68,7 +68,7 @@ void slab_carve(struct slab *slab, struct slab_line *line, unsigned class, uint1
     slab->status = SLAB_CARVED;
     slab->states = cells;
     store_relaxed(&line->owner, OWNER(arena, class));
-    store_relaxed(&line->states, (state_byte *)cells);
+    store_relaxed(slab_states(line), (state_byte *)cells);
     store_release(&line->reciprocal, c->reciprocal);
 }
 
@@ -76,7 +76,7 @@ void *slab_uncarve(struct slab *slab, struct slab_line *line) {
     ASSERT(slab->status == SLAB_CARVED && slab->free == slab->blocks);
     store_relaxed(&line->reciprocal, 0);
     store_relaxed(&line->owner, 0);
-    store_relaxed(&line->states, nothing_live);
+    store_relaxed(slab_states(line), nothing_live);
     slab->status = SLAB_IDLE;
     return (void *)slab->states;
 }
@@ -134,7 +134,7 @@ bool slab_is_valid(const struct slab *slab, const struct slab_line *line) {
         return load_relaxed(&line->reciprocal) == 0 && load_relaxed(&line->owner) == 0;
     const struct sizeclass *c = &sizeclasses[slab->class];
     if (slab->blocks != c->blocks || load_relaxed(&line->reciprocal) != c->reciprocal ||
-        load_relaxed(&line->states) != slab->states)
+        load_relaxed(slab_states(line)) != slab->states)
         return false;
     size_t clear = 0;
     for (size_t i = 0; i < words_of(slab->blocks) * 64; i++) {

@@ -56,19 +56,6 @@ INLINE uintptr_t zone_base(uintptr_t address) {
     return address & ~(uintptr_t)(ZONE_SPAN - 1);
 }
 
-/*
- * The state of the block that starts at `address`; NULL when none can start there. The low half of the product tells
- * whether the division is exact (Lemire, Kaser, Kurz 2019, "Faster remainder by direct computation"); in a unit that
- * is not carved it never is, as the reciprocal is 0. In the rest behind the last block the state is padding: 0.
- */
-INLINE state_byte *slab_state_at(const struct slab_line *line, uintptr_t address) {
-    uint32_t reciprocal = load_acquire(&line->reciprocal); /* `states` was written before it */
-    uint64_t product = (address & (UNIT_SIZE - 1)) * (uint64_t)reciprocal;
-    if (UNLIKELY((uint32_t)product >= reciprocal))
-        return NULL;
-    return load_relaxed(&line->states) + (product >> 32);
-}
-
 /* The index of the block that `address` lies in. */
 INLINE size_t slab_index_at(const struct slab_line *line, uintptr_t address) {
     return (address & (UNIT_SIZE - 1)) * load_relaxed(&line->reciprocal) >> 32;
@@ -86,11 +73,19 @@ INLINE size_t slab_block_size(const struct slab_line *line) {
     return sizeclasses[slab_class(line)].size;
 }
 
-/* The state of the live block that starts at `address`, and its line; NULL: there is none. */
-INLINE state_byte *slab_find_live(uintptr_t address, struct slab_line **line) {
+/*
+ * The state of the live block that starts at `address`, and its line; false: there is none. The low half of the product
+ * tells whether the division is exact (Lemire, Kaser, Kurz 2019, "Faster remainder by direct computation"); in a unit
+ * that is not carved it never is, as the reciprocal is 0. In the rest behind the last block the state is padding: 0.
+ */
+INLINE bool slab_find_live(uintptr_t address, struct slab_line **line, state_byte **state) {
     *line = directory_find(address);
-    state_byte *state = LIKELY(*line != NULL) ? slab_state_at(*line, address) : NULL;
-    return LIKELY(state != NULL && load_relaxed(state) >= STATE_LIVE) ? state : NULL;
+    uint32_t reciprocal = load_acquire(&(*line)->reciprocal); /* the states were written before it */
+    uint64_t product = (address & (UNIT_SIZE - 1)) * (uint64_t)reciprocal;
+    if (UNLIKELY((uint32_t)product >= reciprocal))
+        return false;
+    *state = load_relaxed(slab_states(*line)) + (product >> 32);
+    return LIKELY(load_relaxed(*state) >= STATE_LIVE);
 }
 
 /* ------------------------------------------------------------------------------------ sizes and states */

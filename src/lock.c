@@ -14,10 +14,10 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a wor
 #define CHECK_RANKS false
 #endif
 
-/* Locks held by this thread, innermost last; fork holds all at once. The ranks are kept when they are checked; its
- * address also names the thread. */
+/* Of the calling thread; the address also names it. */
 static __thread struct {
-    unsigned depth;
+    unsigned count; /* locks that it holds, or is about to take: so that what interrupts it sees no lock too few */
+    unsigned depth; /* locks that it holds, innermost last, when ranks are checked; fork holds all at once */
     unsigned ranks[CHECK_RANKS ? LOCK_METADATA + 1 : 1];
 } held;
 
@@ -33,27 +33,20 @@ INLINE void pause_cpu(void) {
 #endif
 }
 
-/* Before a lock is taken, so that whoever interrupts this thread with a lock held sees that it holds one. */
-static void note_acquired(const struct lock *lock) {
-    if (CHECK_RANKS) {
-        ASSERT(held.depth <= LOCK_METADATA);
-        ASSERT(held.depth == 0 || held.ranks[held.depth - 1] < lock->rank || lock_is_mine(lock));
-        held.ranks[held.depth] = lock->rank;
-    }
-    held.depth++;
+static void rank_push(const struct lock *lock) {
+    ASSERT(held.depth <= LOCK_METADATA);
+    ASSERT(held.depth == 0 || held.ranks[held.depth - 1] < lock->rank);
+    held.ranks[held.depth++] = lock->rank;
 }
 
-/* After it was released. Releases need not mirror acquisitions (fork gives all back in lock order). */
-static void note_released(unsigned rank) {
-    if (CHECK_RANKS) {
-        unsigned at = held.depth;
-        while (at > 0 && held.ranks[at - 1] != rank)
-            at--;
-        ASSERT(at > 0);
-        for (; at < held.depth; at++)
-            held.ranks[at - 1] = held.ranks[at];
-    }
-    held.depth--;
+/* Releases need not mirror acquisitions (fork gives all back in lock order). */
+static void rank_pop(const struct lock *lock) {
+    unsigned at = held.depth;
+    while (at > 0 && held.ranks[at - 1] != lock->rank)
+        at--;
+    ASSERT(at > 0);
+    for (held.depth--; at <= held.depth; at++)
+        held.ranks[at - 1] = held.ranks[at];
 }
 
 static bool try_acquire(struct lock *lock, uintptr_t holder) {
@@ -89,20 +82,24 @@ static COLD void acquire_contended(struct lock *lock) {
 }
 
 void lock_acquire(struct lock *lock) {
-    note_acquired(lock);
+    held.count++;
     if (UNLIKELY(!try_acquire(lock, lock_self())))
         acquire_contended(lock);
+    if (CHECK_RANKS)
+        rank_push(lock);
 }
 
 void lock_release(struct lock *lock) {
+    if (CHECK_RANKS)
+        rank_pop(lock);
     uintptr_t word = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
     if (UNLIKELY((word & WAITED_FOR) != 0))
         syscall3(SYS_futex, (long)&lock->word, FUTEX_WAKE_PRIVATE, 1);
-    note_released(lock->rank);
+    held.count--;
 }
 
 bool lock_holds_any(void) {
-    return held.depth > 0;
+    return held.count > 0;
 }
 
 bool lock_is_mine(const struct lock *lock) {
@@ -110,7 +107,10 @@ bool lock_is_mine(const struct lock *lock) {
 }
 
 void lock_reset(struct lock *lock) {
-    if (lock_is_mine(lock))
-        note_released(lock->rank);
+    if (lock_is_mine(lock)) {
+        if (CHECK_RANKS)
+            rank_pop(lock);
+        held.count--;
+    }
     store_relaxed(&lock->word, 0);
 }

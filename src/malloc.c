@@ -31,7 +31,7 @@ INLINE void *hit(size_t size, uint8_t *before) {
     if (LIKELY(size <= TINY_MAX))
         return tcache_pop(tcache_magazine(cache, cache->tiny[(size + 15) / 16]), TINY, size, before);
     if (LIKELY(size <= SMALL_MAX))
-        return tcache_pop(&cache->magazines[sizeclass_of_small[(size - 1) / 128]], SMALL, size, before);
+        return tcache_pop(tcache_own_magazine(cache, sizeclass_of_small[(size - 1) / 128]), SMALL, size, before);
     return NULL;
 }
 
@@ -60,8 +60,8 @@ static NOINLINE void free_slow(void *block) {
     int saved = errno;
     struct tcache *cache = process_enter();
     struct slab_line *line;
-    state_byte *state = slab_find_live((uintptr_t)block, &line);
-    if (state != NULL)
+    state_byte *state;
+    if (slab_find_live((uintptr_t)block, &line, &state))
         tcache_give(cache, block, state);
     else if (large_give(block))
         arenas_keep_contract();
@@ -70,24 +70,24 @@ static NOINLINE void free_slow(void *block) {
     errno = saved;
 }
 
-static NOINLINE void free_remote(void *block, const struct slab_line *line, state_byte *state) {
-    if (UNLIKELY(!tcache_push_outgoing(tcache_current, line, block, state)))
-        free_slow(block);
+/* The magazine is full, or of another arena's row. */
+static NOINLINE void free_elsewhere(void *block, const struct slab_line *line, state_byte *state) {
+    struct tcache *cache = tcache_current;
+    if (LIKELY(OWNER(slab_arena(line), 0) != cache->row) && LIKELY(tcache_push_outgoing(cache, line, block, state)))
+        return;
+    free_slow(block);
 }
 
 PUBLIC void cadastre_free(void *block) {
     struct slab_line *line;
-    state_byte *state = slab_find_live((uintptr_t)block, &line);
-    if (UNLIKELY(state == NULL)) {
+    state_byte *state;
+    if (UNLIKELY(!slab_find_live((uintptr_t)block, &line, &state))) {
         free_slow(block);
         return;
     }
-    struct tcache *cache = tcache_current;
-    uint32_t scaled_class = load_relaxed(&line->owner) ^ cache->owner_key; /* if the arenas are the same */
-    if (UNLIKELY(scaled_class >= OWNER(1, 0)))
-        free_remote(block, line, state);
-    else if (UNLIKELY(!tcache_push(tcache_magazine(cache, scaled_class), block, state)))
-        free_slow(block);
+    struct magazine *magazine = tcache_magazine(tcache_current, load_relaxed(&line->owner));
+    if (UNLIKELY(!tcache_push(magazine, block, state)))
+        free_elsewhere(block, line, state);
 }
 
 /* ---------------------------------------------------------------------------------------------------- asking */

@@ -144,7 +144,7 @@ static void add_slab(struct text *text, const char *call, uintptr_t address, con
     size_t arena = slab_arena(line);
     size_t index = (address & (UNIT_SIZE - 1)) / size;
     size_t start = round_down(address, UNIT_SIZE) + index * size;
-    const state_byte *states = load_relaxed(&line->states);
+    const state_byte *states = load_relaxed(slab_states(line));
     const state_byte *state = states + index;
     uint8_t value = states != NULL && index < sizeclasses[class].blocks ? load_relaxed(state) : STATE_UNTOUCHED;
     if (value == STATE_UNTOUCHED) {
@@ -176,11 +176,11 @@ COLD void misuse_report_pointer(const char *call, const void *pointer) {
     struct large_view view;
     const struct slab_line *line = directory_find(address);
     unsigned arena;
-    if (line != NULL && load_relaxed(&line->reciprocal) != 0)
+    if (load_relaxed(&line->reciprocal) != 0)
         add_slab(&text, call, address, line);
     else if (large_find(address, &view))
         add_large(&text, call, address, &view);
-    else if (line != NULL && arenas_find_zone(address, &arena))
+    else if (arenas_find_zone(address, &arena))
         add_nothing(&text, arena);
     else
         add_foreign(&text, address);
@@ -193,7 +193,7 @@ static void add_block(struct text *text, const void *block, size_t given, size_t
     add_bytes(text, "", size, " bytes (capacity ");
     add_bytes(text, "", capacity, "), ");
     const struct slab_line *line = directory_find(address);
-    if (line != NULL && load_relaxed(&line->reciprocal) != 0)
+    if (load_relaxed(&line->reciprocal) != 0)
         add_bytes(text, "arena ", slab_arena(line), "");
     else
         text_add(text, "LARGE");

@@ -58,8 +58,8 @@ PUBLIC void *cadastre_realloc(void *block, size_t size) {
     if (block == NULL)
         return cadastre_malloc(size);
     struct slab_line *line;
-    state_byte *state = slab_find_live(address, &line);
-    if (LIKELY(state != NULL)) {
+    state_byte *state;
+    if (LIKELY(slab_find_live(address, &line, &state))) {
         if (LIKELY(size != 0))
             return resize_slab_block(line, block, state, size);
         cadastre_free(block);

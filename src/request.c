@@ -18,7 +18,7 @@ static void *take_anywhere(unsigned class, size_t size, uint8_t *state) {
 }
 
 static void *pop(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
-    struct magazine *magazine = &cache->magazines[class];
+    struct magazine *magazine = tcache_own_magazine(cache, class);
     return sizeclass_is_tiny(class) ? tcache_pop(magazine, TINY, size, state)
                                     : tcache_pop(magazine, SMALL, size, state);
 }
@@ -80,8 +80,8 @@ void *request_large(size_t size, size_t alignment, bool *zeroed) {
 bool request_describe(const void *block, size_t *size, size_t *capacity) {
     uintptr_t address = (uintptr_t)block;
     struct slab_line *line;
-    const state_byte *state = slab_find_live(address, &line);
-    if (state != NULL) {
+    state_byte *state;
+    if (slab_find_live(address, &line, &state)) {
         *size = slab_size_of(line, state);
         *capacity = slab_block_size(line);
         return true;

@@ -1,6 +1,7 @@
 #include "tcache.h"
 #include "message.h"
 #include "metadata.h"
+#include "os.h"
 #include <string.h>
 
 /* The lists of an arena's caches, under its lock. */
@@ -9,21 +10,15 @@ static struct {
     struct tcache *parked;
 } lists[ARENAS_MAX];
 
-static const struct entry no_entry;
-#define NO_MAGAZINE                                                                                                    \
-    { .top = (struct entry *)&no_entry, .limit = (struct entry *)&no_entry }
-#define NO_MAGAZINES8                                                                                                  \
-    NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE, NO_MAGAZINE
-#define NO_MAGAZINES                                                                                                   \
-    {                                                                                                                  \
-        NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8,       \
-            NO_MAGAZINES8, NO_MAGAZINES8, NO_MAGAZINES8                                                                \
-    }
+/* All zero: its magazines are empty, and full. In .bss, since as a constant it would be as long in the file. */
+static union {
+    struct tcache head;
+    char rows[OWNER(ARENAS_MAX, 0)];
+} no_cache;
 
-/* Its `tiny` is all zero: whatever the size, the first magazine, which is as empty as any. */
-static const struct tcache no_cache = {.owner_key = OWNER(ARENA_NONE, 0), .magazines = NO_MAGAZINES};
+#define NO_CACHE (&no_cache.head)
 
-__thread struct tcache *tcache_current = (struct tcache *)&no_cache;
+__thread struct tcache *tcache_current = NO_CACHE;
 static __thread bool is_detached; /* the thread's destructor has run */
 
 /* -------------------------------------------------------------------------------------------------- reports */
@@ -46,45 +41,44 @@ static void report_twice(size_t doubles, const struct entry *entry) {
 
 /* ------------------------------------------------------------------------------------------------ magazines */
 static size_t entries_of(const struct magazine *magazine) {
-    return magazine->base == NULL ? 0 : (size_t)(magazine->limit - magazine->base);
+    return (size_t)(magazine->limit - magazine->base);
 }
 
-static size_t array_bytes(size_t entries) {
-    return (entries + 1) * sizeof(struct entry);
+static size_t held_by(const struct magazine *magazine) {
+    return (size_t)(load_relaxed(&magazine->top) - magazine->base);
 }
 
 /* Quadruples the magazine's capacity (by doubling, the arrays outgrown would add up to the last), within its bound and
- * the thread's. Capacities are a power of two less one: with the sentinel, an array fills its metadata block. */
+ * the thread's. Capacities are powers of two, as the blocks of metadata are. */
 static bool grow_magazine(struct tcache *cache, unsigned class) {
-    struct magazine *magazine = &cache->magazines[class];
+    struct magazine *magazine = tcache_own_magazine(cache, class);
     size_t old = entries_of(magazine);
-    size_t entries = min_size(old == 0 ? MAGAZINE_ENTRIES_MIN - 1 : 4 * old + 3, magazine->entries_max);
+    size_t entries = min_size(old == 0 ? MAGAZINE_ENTRIES_MIN : 4 * old, magazine->entries_max);
     if (old == 0 && entries * sizeclasses[class].size > cache->bytes_left)
         entries = 1; /* every class in use gets that much */
     size_t cost = (entries - old) * sizeclasses[class].size;
     if (entries == old || (old > 0 && cost > cache->bytes_left))
         return false;
-    struct entry *base = metadata_take(array_bytes(entries));
+    struct entry *base = metadata_take(entries * sizeof *base);
     if (base == NULL)
         return false;
     struct entry *old_base = magazine->base;
     arena_lock(cache->owner);
-    size_t held = (size_t)(load_relaxed(&magazine->top) - (old == 0 ? load_relaxed(&magazine->top) : old_base));
-    base[0] = (struct entry){NULL, NULL};
+    size_t held = held_by(magazine);
     if (held > 0)
-        memcpy(base + 1, old_base + 1, held * sizeof *base);
+        memcpy(base, old_base, held * sizeof *base);
     magazine->base = base;
     magazine->limit = base + entries;
     store_release(&magazine->top, base + held);
     cache->bytes_left -= min_size(cost, cache->bytes_left);
     arena_unlock(cache->owner);
     if (old > 0)
-        metadata_give(old_base, array_bytes(old));
+        metadata_give(old_base, old * sizeof *base);
     return true;
 }
 
 bool tcache_refill(struct tcache *cache, unsigned class) {
-    struct magazine *magazine = &cache->magazines[class];
+    struct magazine *magazine = tcache_own_magazine(cache, class);
     if (entries_of(magazine) < magazine->refill)
         grow_magazine(cache, class);
     size_t entries = entries_of(magazine);
@@ -93,7 +87,7 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
     size_t want = min_size(magazine->refill, (entries + 1) / 2);
     for (;;) {
         arena_lock(cache->owner);
-        size_t got = arena_refill_locked(cache->owner, class, magazine->base + 1, want);
+        size_t got = arena_refill_locked(cache->owner, class, magazine->base, want);
         store_release(&magazine->top, magazine->base + got);
         arena_unlock(cache->owner);
         arenas_keep_contract(); /* a slab may have been carved */
@@ -106,14 +100,13 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
 
 /* Gives back the `count` entries that have been in the magazine longest. */
 static void flush_magazine(struct tcache *cache, unsigned class, size_t count) {
-    struct magazine *magazine = &cache->magazines[class];
+    struct magazine *magazine = tcache_own_magazine(cache, class);
     struct entry twice;
     arena_lock(cache->owner);
-    struct entry *top = load_relaxed(&magazine->top);
-    size_t doubles = arena_flush_locked(cache->owner, magazine->base + 1, count, &twice);
-    memmove(magazine->base + 1, magazine->base + 1 + count,
-            (size_t)(top - magazine->base - (ptrdiff_t)count) * sizeof *top);
-    store_release(&magazine->top, top - count);
+    size_t rest = held_by(magazine) - count;
+    size_t doubles = arena_flush_locked(cache->owner, magazine->base, count, &twice);
+    memmove(magazine->base, magazine->base + count, rest * sizeof *magazine->base);
+    store_release(&magazine->top, magazine->base + rest);
     arena_unlock(cache->owner);
     report_twice(doubles, &twice);
     arenas_keep_contract();
@@ -166,7 +159,7 @@ static void give_outgoing(struct tcache *cache, const struct slab_line *line, vo
  * flush and refill for ever because of a few blocks too many.
  */
 static void give_own(struct tcache *cache, unsigned class, void *block, state_byte *state) {
-    struct magazine *magazine = &cache->magazines[class];
+    struct magazine *magazine = tcache_own_magazine(cache, class);
     if (!grow_magazine(cache, class)) {
         if (entries_of(magazine) == 0) { /* no memory even for its array */
             give_direct(cache->owner, block, state);
@@ -183,10 +176,10 @@ void tcache_give(struct tcache *cache, void *block, state_byte *state) {
     unsigned class = slab_class(line);
     if (!tcache_is_real(cache)) {
         give_direct(arenas_at(owner), block, state);
-    } else if (OWNER(owner, 0) != cache->owner_key) {
+    } else if (owner != cache->owner->index) {
         if (!tcache_push_outgoing(cache, line, block, state))
             give_outgoing(cache, line, block, state);
-    } else if (!tcache_push(&cache->magazines[class], block, state)) {
+    } else if (!tcache_push(tcache_own_magazine(cache, class), block, state)) {
         give_own(cache, class, block, state);
     }
 }
@@ -216,13 +209,10 @@ static void list_add(struct tcache **list, struct tcache *cache) {
     *list = cache;
 }
 
-static size_t bytes_of(const struct tcache *cache) {
+static size_t bytes_of(struct tcache *cache) {
     size_t bytes = 0;
-    for (unsigned class = 0; class < CLASSES; class ++) {
-        const struct magazine *magazine = &cache->magazines[class];
-        if (magazine->base != NULL)
-            bytes += (size_t)(load_relaxed(&magazine->top) - magazine->base) * sizeclasses[class].size;
-    }
+    for (unsigned class = 0; class < CLASSES; class ++)
+        bytes += held_by(tcache_own_magazine(cache, class)) * sizeclasses[class].size;
     return bytes;
 }
 
@@ -237,25 +227,24 @@ static size_t power_of_two_below(size_t n) {
 }
 
 static struct tcache *create(struct arena *arena) {
-    struct tcache *cache = metadata_take(sizeof *cache);
+    size_t size = round_up(OWNER(arenas_count(), 0), os_page_size());
+    struct tcache *cache = os_map(size);
     if (cache == NULL)
         return NULL;
-    memset(cache, 0, sizeof *cache);
-    cache->owner_key = OWNER(arena->index, 0);
+    os_avoid_huge_pages(cache, size);
+    cache->row = OWNER(arena->index, 0);
     for (size_t i = 0; i <= TINY_MAX / 16; i++)
-        cache->tiny[i] = (uint16_t)(sizeclass_of_tiny[i] << OWNER_CLASS_SHIFT);
+        cache->tiny[i] = OWNER(arena->index, sizeclass_of_tiny[i]);
     cache->owner = arena;
     cache->bytes_left = TCACHE_BYTES_MAX;
     cache->outgoing_left = OUTGOING_BYTES_MAX;
     for (unsigned class = 0; class < CLASSES; class ++) {
-        struct magazine *magazine = &cache->magazines[class];
-        magazine->limit = (struct entry *)&no_entry;
-        store_relaxed(&magazine->top, magazine->limit);
+        struct magazine *magazine = tcache_own_magazine(cache, class);
         magazine->live_bias = STATE_LIVE + sizeclasses[class].size;
-        size_t size = sizeclasses[class].size;
-        size_t entries = power_of_two_below(min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / size));
-        magazine->entries_max = (uint16_t)max_size(entries - 1, 1);
-        magazine->refill = (uint16_t)power_of_two_below(REFILL_BYTES / size);
+        size_t block = sizeclasses[class].size;
+        size_t entries = power_of_two_below(min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / block));
+        magazine->entries_max = (uint16_t)entries;
+        magazine->refill = (uint16_t)power_of_two_below(REFILL_BYTES / block);
     }
     return cache;
 }
@@ -285,7 +274,7 @@ void tcache_attach(void) {
 }
 
 void tcache_set_current(struct tcache *cache) {
-    tcache_current = cache == NULL ? (struct tcache *)&no_cache : cache;
+    tcache_current = cache == NULL ? NO_CACHE : cache;
 }
 
 void tcache_detach(struct tcache *cache) {
@@ -308,7 +297,7 @@ void tcache_detach(struct tcache *cache) {
         list_add(&(*parked)->next, cache);
     arena_unlock(arena);
     arenas_leave(arena);
-    tcache_current = (struct tcache *)&no_cache;
+    tcache_current = NO_CACHE;
     is_detached = true;
 }
 
@@ -316,8 +305,7 @@ void tcache_drain(struct tcache *cache) {
     if (cache->outgoing != NULL)
         flush_outgoing(cache);
     for (unsigned class = 0; class < CLASSES; class ++) {
-        struct magazine *magazine = &cache->magazines[class];
-        size_t held = magazine->base == NULL ? 0 : (size_t)(load_relaxed(&magazine->top) - magazine->base);
+        size_t held = held_by(tcache_own_magazine(cache, class));
         if (held > 0)
             flush_magazine(cache, class, held);
     }

@@ -8,7 +8,7 @@
  * under the arena's lock, which fork takes.
  *
  * A magazine keeps a pointer to its top, not base and index: half the time on random patterns, as the address of the
- * next store does not wait for a computation. base[0] is a sentinel with a NULL block, so that empty needs no test.
+ * next store does not wait for a computation. One that is all zero is both empty and full.
  */
 #ifndef TCACHE_H
 #define TCACHE_H
@@ -16,21 +16,27 @@
 #include "arenas.h"
 
 struct magazine {
-    struct entry *_Atomic top; /* written by the owner only; atomic for the child of fork */
+    struct entry *_Atomic top; /* behind the last entry; written by the owner only, atomic for the child of fork */
     struct entry *limit;       /* top == limit: full */
-    struct entry *base;        /* the sentinel */
+    struct entry *base;        /* top == base: empty */
     uint32_t live_bias;        /* STATE_LIVE + block size: less the requested size, it is the state */
-    uint16_t entries_max;      /* a power of two less one */
+    uint16_t entries_max;      /* a power of two */
     uint16_t refill;           /* entries that a refill takes at the most, a power of two */
 };
 
+/*
+ * A cache has a row of magazines for each arena, a row every OWNER(1, 0) bytes, of which the thread's own arena's alone
+ * is used. The others stay zero pages: so the one test in free for a full magazine finds the blocks of other arenas,
+ * too. This structure is the head of it all: the row of arena 0, and in the room that its magazines leave what else
+ * there is to a cache.
+ */
 struct tcache {
-    uint32_t owner_key; /* OWNER(arena, 0); ARENA_NONE's in a cache that caches nothing */
-    /* Offsets in `magazines` by (size + 15) / 16: sizeclass_of_tiny, near at hand and scaled. */
-    uint16_t tiny[TINY_MAX / 16 + 1];
-    struct magazine magazines[CLASSES];
+    struct magazine first_row[CLASSES];
+    /* Offsets of the own row's magazines by (size + 15) / 16: sizeclass_of_tiny, near at hand and scaled. */
+    uint32_t tiny[TINY_MAX / 16 + 1];
+    uint32_t row; /* the offset of the own row: OWNER(arena, 0) */
     /* Colder. */
-    struct arena *owner;
+    struct arena *owner;     /* NULL: a cache that caches nothing */
     size_t bytes_left;       /* by which the magazines may yet grow, together */
     ptrdiff_t outgoing_left; /* bytes that the outgoing batch may yet hold */
     struct tcache *next;     /* in its arena's list of active or of parked caches; under the arena's lock */
@@ -43,13 +49,18 @@ struct tcache {
 extern __thread struct tcache *tcache_current;
 
 INLINE bool tcache_is_real(const struct tcache *cache) {
-    return cache->owner_key != OWNER(ARENA_NONE, 0);
+    return cache->owner != NULL;
 }
 
 /* ------------------------------------------------------------------------------------------- the hit paths */
 
-INLINE struct magazine *tcache_magazine(struct tcache *cache, size_t scaled_class) {
-    return (struct magazine *)((char *)cache->magazines + scaled_class);
+/* By the owner word of a slab. */
+INLINE struct magazine *tcache_magazine(struct tcache *cache, size_t owner) {
+    return (struct magazine *)((char *)cache + owner);
+}
+
+INLINE struct magazine *tcache_own_magazine(struct tcache *cache, unsigned class) {
+    return tcache_magazine(cache, cache->row + OWNER(0, class));
 }
 
 /*
@@ -59,10 +70,9 @@ INLINE struct magazine *tcache_magazine(struct tcache *cache, size_t scaled_clas
  */
 INLINE void *tcache_pop(struct magazine *magazine, enum category category, size_t size, uint8_t *before) {
     struct entry *top = load_relaxed(&magazine->top);
-    void *block = top->block;
-    if (UNLIKELY(block == NULL))
+    if (UNLIKELY(top == magazine->base))
         return NULL;
-    store_relaxed(&magazine->top, top - 1);
+    store_relaxed(&magazine->top, --top);
     if (before != NULL)
         *before = load_relaxed(top->state);
     if (category == TINY) {
@@ -71,16 +81,16 @@ INLINE void *tcache_pop(struct magazine *magazine, enum category category, size_
         store_relaxed(slab_small_slack(top->state), (uint16_t)(magazine->live_bias - STATE_LIVE - size));
         store_release(top->state, STATE_WIDE);
     }
-    return block;
+    return top->block;
 }
 
-/* Frees a live block of the cache's own arena. false, and nothing done: the magazine is full. */
+/* Frees a live block of the magazine's arena and class. false, and nothing done: it is full. */
 INLINE bool tcache_push(struct magazine *magazine, void *block, state_byte *state) {
     struct entry *top = load_relaxed(&magazine->top);
     if (UNLIKELY(top == magazine->limit))
         return false;
     store_relaxed(state, STATE_USED);
-    top[1] = (struct entry){block, state};
+    *top = (struct entry){block, state};
     store_release(&magazine->top, top + 1);
     return true;
 }
@@ -130,7 +140,8 @@ void tcache_drain_parked(void);
 /* In the child of fork, before the locks are reset: the vanished threads' caches are parked. */
 void tcache_adopt_orphans(void);
 
-_Static_assert(sizeof(struct magazine) == 1 << OWNER_CLASS_SHIFT, "an owner word holds a magazine's offset");
+_Static_assert(sizeof(struct magazine) == OWNER(0, 1), "an owner word is a magazine's offset");
+_Static_assert(sizeof(struct tcache) <= OWNER(1, 0), "the head of a cache fits the first row");
 /* A TINY request's slack fits the state byte: the widest step is that of the last doubling. */
 _Static_assert(TINY_MAX / 16 + 16 <= STATE_SLACK_MAX, "tcache_pop");
 

@@ -71,7 +71,9 @@ static void zero_knowledge(void) {
     store_relaxed(entry.state, STATE_USED);
     slab_give(slab, &entry);
     zone_uncarve(zone, slab);
-    ok(slab_state_at(line_of(slab), (uintptr_t)entry.block) == NULL, "no block starts in a unit that is not carved");
+    struct slab_line *line;
+    state_byte *state;
+    ok(!slab_find_live((uintptr_t)entry.block, &line, &state), "no block is live in a unit that is not carved");
     slab = zone_carve(zone, slab, sizeclass_of(2000));
     slab_take(slab, &entry, 1);
     ok(load_relaxed(entry.state) == STATE_USED, "a dirty unit's are used");

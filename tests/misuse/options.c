@@ -1,6 +1,6 @@
 /*
- * Options that are malformed or unknown are reported in one line each and ignored; good ones are silent, and what only
- * resembles an option is none of ours.
+ * Options that are malformed or unknown are reported in one line each, without what a terminal would obey, and ignored;
+ * good ones are silent, and what only resembles an option is none of ours.
  */
 #include "cadastre.h"
 #include "misuse/child.h"
@@ -31,6 +31,9 @@ static const struct {
     {{"CADASTRE_FOO=1"}, "cadastre: CADASTRE_FOO: unknown option; ignored\n"},
     {{"CADASTRE_ARENASX=4"}, "cadastre: CADASTRE_ARENASX: unknown option; ignored\n"},
     {{"CADASTRE_ARENA=4"}, "cadastre: CADASTRE_ARENA: unknown option; ignored\n"},
+    {{"CADASTRE_X\033[31m=1"}, "cadastre: CADASTRE_X?[31m: unknown option; ignored\n"},
+    {{"CADASTRE_\r\177\303\251=1"}, "cadastre: CADASTRE_????: unknown option; ignored\n"},
+    {{"CADASTRE_ARENAS=\033]0;\a4\n"}, "cadastre: CADASTRE_ARENAS=?]0;?4?: not a number from 1 to 64; ignored\n"},
     {{"CADASTRE_FOO=1", "CADASTRE_ARENAS=abc"},
      "cadastre: CADASTRE_FOO: unknown option; ignored\n"
      "cadastre: CADASTRE_ARENAS=abc: not a number from 1 to 64; ignored\n"},
@@ -46,12 +49,22 @@ static const struct {
     {{NULL}, ""},
 };
 
+/* For the name of a test point. */
+static const char *printable(const char *option) {
+    static char text[100];
+    snprintf(text, sizeof text, "%s", option);
+    for (char *c = text; *c; c++)
+        if (*c < ' ' || *c > '~')
+            *c = '?';
+    return text;
+}
+
 int main(int argc, char **argv) {
     if (argc > 1)
         return run_named(cases, COUNT(cases), argv[1]);
     for (size_t i = 0; i < COUNT(runs); i++) {
         const struct outcome *outcome = run_case(cases[0].name, runs[i].options, NULL);
-        const char *first = runs[i].options[0] ? runs[i].options[0] : "no option";
+        const char *first = runs[i].options[0] ? printable(runs[i].options[0]) : "no option";
         int right = outcome->status == 0 && strcmp(outcome->errors, runs[i].report) == 0;
         if (!ok(right, "%s%s: %s", first, runs[i].options[1] ? " and more" : "",
                 runs[i].report[0] ? "reported and ignored" : "silent"))

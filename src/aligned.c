@@ -16,7 +16,7 @@ static void *take_aligned(size_t alignment, size_t size) {
         return cadastre_malloc(size);
     if (size <= SMALL_MAX && alignment < UNIT_SIZE)
         return request_block(sizeclass_of_aligned(size, alignment), size, &zeroed);
-    return request_large(size, alignment, &zeroed);
+    return request_large(size, size, alignment, &zeroed);
 }
 
 PUBLIC void *cadastre_aligned_alloc(size_t alignment, size_t size) {

@@ -18,6 +18,7 @@ struct node {
     uint64_t stamp;
     uint8_t kind;
     bool retained;
+    bool guarded; /* its mapping is a page longer on either side */
 };
 
 struct node_list {
@@ -32,6 +33,7 @@ static struct node_list busy;
 static struct node *spares; /* linked by left */
 static unsigned spare_count;
 static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under lock */
+static bool guard_edges;                           /* constant after boot */
 
 #define SPARES_NEEDED 2 /* a span is split in three at the most */
 #define SPARES_KEPT   16
@@ -310,9 +312,43 @@ static size_t span_of(size_t size) {
     return round_up(size == 0 ? 1 : size, os_page_size());
 }
 
-void *large_take(size_t size, size_t alignment, bool *zeroed) {
-    size_t span = span_of(size);
+static void *map_guarded(size_t span, size_t alignment) {
+    size_t page = os_page_size();
+    char *p = os_map_aligned(span + max_size(alignment, page) + page, alignment);
+    if (p == NULL)
+        return NULL;
+    char *block = p + max_size(alignment, page); /* whose alignment leaves more than a page before it: it goes back */
+    if (block - page > p)
+        os_unmap(p, (size_t)(block - page - p));
+    os_guard(block - page, page);
+    os_guard(block + span, page);
+    return block;
+}
+
+static void *take_guarded(size_t size, size_t span, size_t alignment) {
+    char *block = map_guarded(span, alignment);
+    if (block == NULL)
+        return NULL;
+    if (!lock_with_spares()) {
+        os_unmap(block - os_page_size(), span + 2 * os_page_size());
+        return NULL;
+    }
+    struct node *node = add_node((uintptr_t)block, span, LARGE_LIVE);
+    node->size = size;
+    node->guarded = true;
+    os_account_large_resident((ptrdiff_t)span);
+    os_account_large_live((ptrdiff_t)span);
+    lock_release(&lock);
+    return block;
+}
+
+void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
+    size_t span = span_of(room);
     size_t need = alignment > os_page_size() ? span + alignment - os_page_size() : span;
+    if (UNLIKELY(guard_edges)) {
+        *zeroed = true;
+        return take_guarded(size, span, alignment);
+    }
     if (!lock_with_spares())
         return NULL;
     struct node *node = find_fit(LARGE_CACHED, need);
@@ -341,15 +377,73 @@ void *large_take(size_t size, size_t alignment, bool *zeroed) {
     return block;
 }
 
-bool large_give(void *block) {
-    lock_acquire(&lock);
-    struct node *node = find_live(block);
-    if (node != NULL) {
-        os_account_large_live(-(ptrdiff_t)node->span);
+/* A span that has left the tree goes back to the kernel; when that fails (no mapping left to split with) it returns as
+ * a purged one. */
+static void unmap_span(uintptr_t start, size_t span) {
+    if (os_unmap((void *)start, span))
+        return;
+    bool zeroed = os_purge((void *)start, span);
+    if (!lock_with_spares())
+        return; /* lost: addresses, perhaps pages, and no way to note them */
+    add_node(start, span, zeroed ? LARGE_PURGED : LARGE_CACHED);
+    lock_release(&lock);
+}
+
+/* Frees the node, the lock held at first and released here. */
+static void give_unlocking(struct node *node) {
+    uintptr_t start = node->start;
+    size_t span = node->span;
+    bool guarded = node->guarded;
+    os_account_large_live(-(ptrdiff_t)span);
+    if (LIKELY(!guarded)) {
         cache(node);
+    } else {
+        os_account_large_resident(-(ptrdiff_t)span);
+        remove_node(node);
     }
     lock_release(&lock);
+    if (UNLIKELY(guarded))
+        unmap_span(start - os_page_size(), span + 2 * os_page_size());
+}
+
+static bool give_of_kind(void *block, enum large_kind kind) {
+    lock_acquire(&lock);
+    struct node *node = find_exact((uintptr_t)block);
+    if (node == NULL || node->kind != kind) {
+        lock_release(&lock);
+        return false;
+    }
+    give_unlocking(node);
+    return true;
+}
+
+bool large_give(void *block) {
+    return give_of_kind(block, LARGE_LIVE);
+}
+
+bool large_give_held(void *block) {
+    return give_of_kind(block, LARGE_HELD);
+}
+
+bool large_hold(void *block) {
+    lock_acquire(&lock);
+    struct node *node = find_live(block);
+    if (node != NULL)
+        node->kind = LARGE_HELD;
+    lock_release(&lock);
     return node != NULL;
+}
+
+void large_set_size(void *block, size_t size) {
+    lock_acquire(&lock);
+    struct node *node = find_live(block);
+    if (node != NULL)
+        node->size = size;
+    lock_release(&lock);
+}
+
+void large_guard_edges(void) {
+    guard_edges = true;
 }
 
 /* ------------------------------------------------------------------------------------------------- resizing */
@@ -460,18 +554,6 @@ size_t large_list(uintptr_t from, struct large_view *views, size_t count) {
 /* -------------------------------------------------------------------------------------------------- purging */
 uint64_t large_oldest(void) {
     return load_relaxed(&oldest_stamp);
-}
-
-/* A span that has left the tree goes back to the kernel; when that fails (no mapping left to split with) it returns as
- * a purged one. */
-static void unmap_span(uintptr_t start, size_t span) {
-    if (os_unmap((void *)start, span))
-        return;
-    bool zeroed = os_purge((void *)start, span);
-    if (!lock_with_spares())
-        return; /* lost: addresses, perhaps pages, and no way to note them */
-    add_node(start, span, zeroed ? LARGE_PURGED : LARGE_CACHED);
-    lock_release(&lock);
 }
 
 size_t large_purge_oldest(void) {

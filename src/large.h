@@ -19,6 +19,7 @@ enum large_kind {
     LARGE_CACHED, /* the first two index the search for a fit */
     LARGE_PURGED,
     LARGE_BUSY, /* on its way from CACHED to PURGED */
+    LARGE_HELD, /* freed, and kept out of use: large_hold */
     LARGE_LIVE,
 };
 
@@ -30,12 +31,24 @@ struct large_view {
     enum large_kind kind;
 };
 
-/* A live block of `size` bytes at a multiple of `alignment` (a power of two), or NULL: the kernel refuses. *zeroed:
- * whether its bytes are known to be zero. size + alignment <= PTRDIFF_MAX. */
-void *large_take(size_t size, size_t alignment, bool *zeroed);
+/* A live block of `size` bytes with room for `room` (size or more), at a multiple of `alignment` (a power of two), or
+ * NULL: the kernel refuses. *zeroed: whether its bytes are known to be zero. room + alignment <= PTRDIFF_MAX. */
+void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed);
 
 /* Frees the block that starts at `block`. false: there is no live one. */
 bool large_give(void *block);
+
+/* Frees the block in two steps, for the quarantine: from now on it is not live; and then it may be used again. false:
+ * there is no such block. */
+bool large_hold(void *block);
+bool large_give_held(void *block);
+
+/* Notes another requested size for a live block, not above its span. */
+void large_set_size(void *block, size_t size);
+
+/* From now on every new block has an inaccessible page before and behind it, and its mapping goes when it is freed. A
+ * debugging mode; once, at boot. */
+void large_guard_edges(void);
 
 /*
  * Resizes the live block at `block` to `size`, keeping its contents, without a copy: in place, or with may_move by

@@ -18,7 +18,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a wor
 static __thread struct {
     unsigned count; /* locks that it holds, or is about to take: so that what interrupts it sees no lock too few */
     unsigned depth; /* locks that it holds, innermost last, when ranks are checked; fork holds all at once */
-    unsigned ranks[CHECK_RANKS ? LOCK_METADATA + 1 : 1];
+    unsigned ranks[CHECK_RANKS ? LOCK_RANKS : 1];
 } held;
 
 uintptr_t lock_self(void) {
@@ -34,7 +34,7 @@ INLINE void pause_cpu(void) {
 }
 
 static void rank_push(const struct lock *lock) {
-    ASSERT(held.depth <= LOCK_METADATA);
+    ASSERT(held.depth < LOCK_RANKS);
     ASSERT(held.depth == 0 || held.ranks[held.depth - 1] < lock->rank);
     held.ranks[held.depth++] = lock->rank;
 }

@@ -16,6 +16,9 @@ enum lock_rank {
     LOCK_ARENA, /* + index */
     LOCK_LARGE = LOCK_ARENA + 64,
     LOCK_METADATA,
+    LOCK_LEDGER, /* of the debugging modes, as the next */
+    LOCK_QUARANTINE,
+    LOCK_RANKS,
 };
 
 /* The word names the holder, so that at no instant is a lock held by nobody: a signal may arrive at any. */

@@ -14,12 +14,13 @@
 /* --------------------------------------------------------------------------------------------------- taking */
 static NOINLINE void *malloc_slow(size_t size) {
     bool zeroed;
-    return size > SMALL_MAX ? request_large(size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
+    return size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
 }
 
 static NOINLINE void *calloc_slow(size_t size) {
     bool zeroed;
-    void *block = size > SMALL_MAX ? request_large(size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
+    void *block =
+        size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
     if (block != NULL && !zeroed)
         memset(block, 0, size);
     return block;

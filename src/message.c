@@ -13,14 +13,23 @@
 
 static _Atomic size_t reports;       /* misuse reports so far */
 static _Atomic bool abort_on_misuse; /* set at boot or by an option */
-static _Atomic bool is_unread; /* the descriptor written to last does not block, and nobody read it for a second */
+static _Atomic uint64_t unread;      /* a bit for each descriptor, by its number, that nobody read for a second */
+
+static bool is_unread(int fd) {
+    return load_relaxed(&unread) >> (unsigned)fd % 64 & 1;
+}
+
+static void note_unread(int fd, bool is) {
+    if (UNLIKELY(is_unread(fd) != is))
+        atomic_fetch_xor_explicit(&unread, UINT64_C(1) << (unsigned)fd % 64, memory_order_relaxed);
+}
 
 /* For a descriptor that does not block: false when nobody reads for a second, and at once when it was so before. */
 static bool wait_writable(int fd) {
     struct pollfd poll = {.fd = fd, .events = POLLOUT};
-    struct timespec second = {.tv_sec = !load_relaxed(&is_unread)};
+    struct timespec second = {.tv_sec = !is_unread(fd)};
     bool writable = syscall6(SYS_ppoll, (long)&poll, 1, (long)&second, 0, 0, 0) > 0;
-    store_relaxed(&is_unread, !writable);
+    note_unread(fd, !writable);
     return writable;
 }
 
@@ -32,6 +41,7 @@ static long write_all(int fd, const char *bytes, size_t count) {
             continue;
         if (n < 0)
             return n;
+        note_unread(fd, false);
         bytes += n;
         count -= (size_t)n;
     }

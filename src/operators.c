@@ -57,18 +57,13 @@ INLINE void *take(size_t alignment, size_t size) {
 
 /* What the standard asks of a failed request (C++17, 21.6.2.1): the handler is called until there is memory, or none
  * is installed. It may throw: these frames hold nothing. */
-static COLD void *retry(size_t alignment, size_t size) {
+static COLD void *retry_or_throw(size_t alignment, size_t size) {
     handler handle;
     void *block = NULL;
     while (block == NULL && (handle = current_handler()) != NULL) {
         handle();
         block = take(alignment, size);
     }
-    return block;
-}
-
-static COLD void *retry_or_throw(size_t alignment, size_t size) {
-    void *block = retry(alignment, size);
     if (block == NULL)
         fail();
     return block;
@@ -79,40 +74,97 @@ static COLD void *retry_or_throw(size_t alignment, size_t size) {
     PUBLIC result name(__VA_ARGS__);                                                                                   \
     result name(__VA_ARGS__)
 
-#define OPERATOR_NEW(name, alignment, on_failure, ...)                                                                 \
-    OPERATOR(void *, name, __VA_ARGS__) {                                                                              \
-        void *block = take(alignment, size);                                                                           \
-        return LIKELY(block != NULL) ? block : on_failure(alignment, size);                                            \
+/* The four that the others come to (C++17, 21.6.2): a program that has replaced them alone has replaced all. So they
+ * are called by the names of whatever is in effect; the names of ours are for seeing whether it is these. */
+#define UNUSED                                 __attribute__((unused))
+#define IN_EFFECT(result, function, name, ...) extern result function(__VA_ARGS__) __asm__(name);
+
+IN_EFFECT(void *, new_in_effect, "_Znwm", size_t size)
+IN_EFFECT(void *, aligned_new_in_effect, "_ZnwmSt11align_val_t", size_t size, size_t align)
+IN_EFFECT(void, delete_in_effect, "_ZdlPv", void *block)
+IN_EFFECT(void, aligned_delete_in_effect, "_ZdlPvSt11align_val_t", void *block, size_t align)
+
+static void *our_new(size_t size) {
+    void *block = take(0, size);
+    return LIKELY(block != NULL) ? block : retry_or_throw(0, size);
+}
+
+static void *our_aligned_new(size_t size, size_t align) {
+    void *block = take(align, size);
+    return LIKELY(block != NULL) ? block : retry_or_throw(align, size);
+}
+
+extern void *_Znwm(size_t size) __attribute__((alias("our_new"), visibility("default")));
+extern void *_ZnwmSt11align_val_t(size_t size, size_t align)
+    __attribute__((alias("our_aligned_new"), visibility("default")));
+
+OPERATOR(void, _ZdlPv, void *block) {
+    cadastre_free(block);
+}
+
+OPERATOR(void, _ZdlPvSt11align_val_t, void *block, UNUSED size_t align) {
+    cadastre_free(block);
+}
+
+OPERATOR(void *, _Znam, size_t size) {
+    return new_in_effect(size);
+}
+
+OPERATOR(void *, _ZnamSt11align_val_t, size_t size, size_t align) {
+    return aligned_new_in_effect(size, align);
+}
+
+/* Unknown to the compiler, for which two names are two functions. */
+INLINE bool is_same(const void *in_effect, const void *ours) {
+    __asm__("" : "+r"(in_effect));
+    return in_effect == ours;
+}
+
+/* A nothrow new gives NULL whatever is thrown; what can catch is the C++ library's, which calls the one in effect. */
+static COLD void *nothrow(const char *name, size_t size, const void *tag) {
+    void *(*function)(size_t, const void *) = (void *(*)(size_t, const void *))find_in_runtime(name);
+    return function == NULL ? NULL : function(size, tag);
+}
+
+static COLD void *aligned_nothrow(const char *name, size_t size, size_t align, const void *tag) {
+    void *(*function)(size_t, size_t, const void *) = (void *(*)(size_t, size_t, const void *))find_in_runtime(name);
+    return function == NULL ? NULL : function(size, align, tag);
+}
+
+#define NOTHROW_NEW(name)                                                                                              \
+    OPERATOR(void *, name, size_t size, const void *tag) {                                                             \
+        void *block = is_same((const void *)new_in_effect, (const void *)our_new) ? take(0, size) : NULL;              \
+        return LIKELY(block != NULL) ? block : nothrow(#name, size, tag);                                              \
     }
-
-#define OPERATOR_DELETE(name, ...)                                                                                     \
-    OPERATOR(void, name, void *block, ##__VA_ARGS__) {                                                                 \
-        cadastre_free(block);                                                                                          \
+#define NOTHROW_ALIGNED_NEW(name)                                                                                      \
+    OPERATOR(void *, name, size_t size, size_t align, const void *tag) {                                               \
+        void *block =                                                                                                  \
+            is_same((const void *)aligned_new_in_effect, (const void *)our_aligned_new) ? take(align, size) : NULL;    \
+        return LIKELY(block != NULL) ? block : aligned_nothrow(#name, size, align, tag);                               \
     }
-
-#define UNUSED __attribute__((unused))
-
-OPERATOR_NEW(_Znwm, 0, retry_or_throw, size_t size)
-OPERATOR_NEW(_Znam, 0, retry_or_throw, size_t size)
-OPERATOR_NEW(_ZnwmRKSt9nothrow_t, 0, retry, size_t size, UNUSED const void *nothrow)
-OPERATOR_NEW(_ZnamRKSt9nothrow_t, 0, retry, size_t size, UNUSED const void *nothrow)
-OPERATOR_NEW(_ZnwmSt11align_val_t, align, retry_or_throw, size_t size, size_t align)
-OPERATOR_NEW(_ZnamSt11align_val_t, align, retry_or_throw, size_t size, size_t align)
-OPERATOR_NEW(_ZnwmSt11align_val_tRKSt9nothrow_t, align, retry, size_t size, size_t align, UNUSED const void *nothrow)
-OPERATOR_NEW(_ZnamSt11align_val_tRKSt9nothrow_t, align, retry, size_t size, size_t align, UNUSED const void *nothrow)
+NOTHROW_NEW(_ZnwmRKSt9nothrow_t)
+NOTHROW_NEW(_ZnamRKSt9nothrow_t)
+NOTHROW_ALIGNED_NEW(_ZnwmSt11align_val_tRKSt9nothrow_t)
+NOTHROW_ALIGNED_NEW(_ZnamSt11align_val_tRKSt9nothrow_t)
 
 /* A size or an alignment is what the program's types say, and not checked: deleting by way of a base is common. */
-OPERATOR_DELETE(_ZdlPv)
+#define OPERATOR_DELETE(name, ...)                                                                                     \
+    OPERATOR(void, name, void *block, ##__VA_ARGS__) {                                                                 \
+        delete_in_effect(block);                                                                                       \
+    }
+#define OPERATOR_ALIGNED_DELETE(name, ...)                                                                             \
+    OPERATOR(void, name, void *block, ##__VA_ARGS__) {                                                                 \
+        aligned_delete_in_effect(block, align);                                                                        \
+    }
 OPERATOR_DELETE(_ZdaPv)
 OPERATOR_DELETE(_ZdlPvm, UNUSED size_t size)
 OPERATOR_DELETE(_ZdaPvm, UNUSED size_t size)
-OPERATOR_DELETE(_ZdlPvRKSt9nothrow_t, UNUSED const void *nothrow)
-OPERATOR_DELETE(_ZdaPvRKSt9nothrow_t, UNUSED const void *nothrow)
-OPERATOR_DELETE(_ZdlPvSt11align_val_t, UNUSED size_t align)
-OPERATOR_DELETE(_ZdaPvSt11align_val_t, UNUSED size_t align)
-OPERATOR_DELETE(_ZdlPvmSt11align_val_t, UNUSED size_t size, UNUSED size_t align)
-OPERATOR_DELETE(_ZdaPvmSt11align_val_t, UNUSED size_t size, UNUSED size_t align)
-OPERATOR_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, UNUSED size_t align, UNUSED const void *nothrow)
-OPERATOR_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, UNUSED size_t align, UNUSED const void *nothrow)
+OPERATOR_DELETE(_ZdlPvRKSt9nothrow_t, UNUSED const void *tag)
+OPERATOR_DELETE(_ZdaPvRKSt9nothrow_t, UNUSED const void *tag)
+OPERATOR_ALIGNED_DELETE(_ZdaPvSt11align_val_t, size_t align)
+OPERATOR_ALIGNED_DELETE(_ZdlPvmSt11align_val_t, UNUSED size_t size, size_t align)
+OPERATOR_ALIGNED_DELETE(_ZdaPvmSt11align_val_t, UNUSED size_t size, size_t align)
+OPERATOR_ALIGNED_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, size_t align, UNUSED const void *tag)
+OPERATOR_ALIGNED_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, size_t align, UNUSED const void *tag)
 
 #endif

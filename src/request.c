@@ -60,15 +60,15 @@ void *request_block(unsigned class, size_t size, bool *zeroed) {
     return block;
 }
 
-void *request_large(size_t size, size_t alignment, bool *zeroed) {
+void *request_large(size_t size, size_t room, size_t alignment, bool *zeroed) {
     void *block = NULL;
     process_enter();
     /* What no address space has room for is not worth reclaiming for. */
-    if (size < LARGE_MAX && alignment < LARGE_MAX) {
-        block = large_take(size, alignment, zeroed);
+    if (room < LARGE_MAX && alignment < LARGE_MAX) {
+        block = large_take(size, room, alignment, zeroed);
         if (UNLIKELY(block == NULL)) {
             reclaim();
-            block = large_take(size, alignment, zeroed);
+            block = large_take(size, room, alignment, zeroed);
         }
         arenas_keep_contract();
     }

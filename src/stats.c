@@ -48,11 +48,12 @@ static void count_all(struct totals *totals) {
     arenas_walk(count_block, totals);
 }
 
-PUBLIC struct mallinfo2 mallinfo2(void) {
+static struct mallinfo2 describe(const char *call) {
     struct totals totals;
-    struct mallinfo2 info = {.keepcost = os_retained()};
-    if (misuse_is_inside_malloc("mallinfo2"))
+    struct mallinfo2 info = {.arena = 0};
+    if (misuse_is_inside_malloc(call))
         return info;
+    info.keepcost = os_retained();
     count_all(&totals);
     for (unsigned i = 0; i < arenas_count(); i++) {
         struct arena_totals of_arena;
@@ -67,9 +68,13 @@ PUBLIC struct mallinfo2 mallinfo2(void) {
     return info;
 }
 
+PUBLIC struct mallinfo2 mallinfo2(void) {
+    return describe("mallinfo2");
+}
+
 /* The old structure's fields are ints: what does not fit wraps, as in glibc. */
 PUBLIC struct mallinfo mallinfo(void) {
-    struct mallinfo2 info = mallinfo2();
+    struct mallinfo2 info = describe("mallinfo");
     return (struct mallinfo){.arena = (int)info.arena,
                              .ordblks = (int)info.ordblks,
                              .hblks = (int)info.hblks,

@@ -114,7 +114,7 @@ static void random_use(struct arena *arena) {
 static void no_new_peak(struct arena *arena) {
     size_t got = 0;
     bool zeroed;
-    void *passing = large_take(2 * MIB, 1, &zeroed);
+    void *passing = large_take(2 * MIB, 2 * MIB, 1, &zeroed);
     while (got < MANY)
         got += refill(arena, sizeclass_of(512), held[0] + got, MANY - got);
     arenas_keep_contract(); /* as after every refill: this is a peak */
@@ -123,10 +123,10 @@ static void no_new_peak(struct arena *arena) {
     flush(arena, held[0], got);
     arenas_keep_contract();
     size_t retained = os_retained();
-    void *low = large_take(MIB, 1, &zeroed);
+    void *low = large_take(MIB, MIB, 1, &zeroed);
     arenas_keep_contract();
     ok(retained > 9 * MIB && os_retained() == retained, "below the peak nothing is purged");
-    void *high = large_take(300 * MIB, 1, &zeroed);
+    void *high = large_take(300 * MIB, 300 * MIB, 1, &zeroed);
     arenas_keep_contract();
     ok(os_retained() == 0, "a new peak is reached with nothing retained");
     large_give(low);

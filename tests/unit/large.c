@@ -14,7 +14,7 @@ static unsigned next_random(unsigned below) {
 
 static void *take(size_t size) {
     bool zeroed;
-    return large_take(size, 1, &zeroed);
+    return large_take(size, size, 1, &zeroed);
 }
 
 static void coalescing(void) {
@@ -43,17 +43,17 @@ static void coalescing(void) {
 
 static void zeroes(void) {
     bool zeroed;
-    char *block = large_take(MIB, 1, &zeroed);
+    char *block = large_take(MIB, MIB, 1, &zeroed);
     ok(zeroed && block[5] == 0, "a fresh mapping is zero");
     block[5] = 1;
     large_give(block);
-    char *warm = large_take(MIB, 1, &zeroed);
+    char *warm = large_take(MIB, MIB, 1, &zeroed);
     ok(warm == block && !zeroed, "a cached one is not");
     large_give(warm);
     while (large_purge_oldest() > 0)
         ;
     ok(os_retained() == 0 && large_oldest() == UINT64_MAX, "purging leaves nothing retained");
-    char *purged = large_take(MIB, 1, &zeroed);
+    char *purged = large_take(MIB, MIB, 1, &zeroed);
     ok(purged == block && zeroed && purged[5] == 0, "a purged one keeps its addresses and is zero");
     large_give(purged);
     large_unmap_free();
@@ -90,7 +90,7 @@ static void random_use(void) {
         if (slots[i].block == NULL) {
             bool zeroed;
             size_t alignment = next_random(4) == 0 ? 4096u << next_random(9) : 1;
-            slots[i].block = large_take(size, alignment, &zeroed);
+            slots[i].block = large_take(size, size, alignment, &zeroed);
             slots[i].size = size;
             misaligned += (uintptr_t)slots[i].block % alignment != 0;
             damaged += zeroed && slots[i].block[size / 2] != 0;

@@ -1,0 +1,59 @@
+#include "history.h"
+#include "os.h"
+
+/* All atomics: a reader may look while a writer writes. `number` is 0 while the rest is not to be believed. */
+struct slot {
+    _Atomic uint64_t number;
+    _Atomic uintptr_t address;
+    _Atomic size_t size;
+    _Atomic uint64_t rest; /* thread, arena, operation */
+};
+
+static struct slot *ring; /* constant after boot, as the next */
+static size_t ring_size;
+static _Atomic uint64_t newest;
+
+bool history_boot(size_t count) {
+    ring = os_map(round_up(count * sizeof *ring, os_page_size()));
+    ring_size = ring == NULL ? 0 : count;
+    return ring != NULL;
+}
+
+size_t history_capacity(void) {
+    return ring_size;
+}
+
+void history_add(enum history_operation operation, uintptr_t address, size_t size, uint16_t arena, uint32_t thread) {
+    if (ring_size == 0)
+        return;
+    uint64_t number = add_relaxed(&newest, 1) + 1;
+    struct slot *slot = &ring[number % ring_size];
+    atomic_exchange_explicit(&slot->number, 0, memory_order_acq_rel); /* before what follows */
+    store_release(&slot->address, address);
+    store_release(&slot->size, size);
+    store_release(&slot->rest, (uint64_t)thread << 32 | (uint64_t)arena << 8 | (uint64_t)operation);
+    store_release(&slot->number, number);
+}
+
+/* The number is the same before and after: then what was read in between belongs together. */
+static bool copy_slot(struct slot *slot, uint64_t number, struct history_event *event) {
+    if (load_acquire(&slot->number) != number)
+        return false;
+    event->number = number;
+    event->address = load_acquire(&slot->address);
+    event->size = load_acquire(&slot->size);
+    uint64_t rest = load_acquire(&slot->rest);
+    event->thread = (uint32_t)(rest >> 32);
+    event->arena = (uint16_t)(rest >> 8);
+    event->operation = (uint8_t)rest;
+    return load_relaxed(&slot->number) == number;
+}
+
+size_t history_copy(struct history_event *events, size_t count) {
+    uint64_t last = load_acquire(&newest);
+    uint64_t wanted = min_size(count, ring_size);
+    size_t copied = 0;
+    for (uint64_t number = last > wanted ? last - wanted + 1 : 1; number <= last; number++)
+        copied += copy_slot(&ring[number % ring_size], number, &events[copied]);
+    return copied;
+}

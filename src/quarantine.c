@@ -1,0 +1,58 @@
+#include "quarantine.h"
+#include "lock.h"
+#include "os.h"
+
+#define BLOCKS_MAX ((size_t)1 << 16)
+
+static struct lock lock = LOCK_INIT(LOCK_QUARANTINE);
+static struct quarantined *ring; /* constant after boot, as the next */
+static size_t bytes_max;
+static size_t first; /* this and the next two under lock */
+static size_t count;
+static size_t bytes;
+
+bool quarantine_boot(size_t limit) {
+    ring = os_map(BLOCKS_MAX * sizeof *ring);
+    bytes_max = ring == NULL ? 0 : limit;
+    return ring != NULL;
+}
+
+bool quarantine_admits(size_t capacity) {
+    return capacity <= bytes_max;
+}
+
+bool quarantine_put(struct quarantined block) {
+    lock_acquire(&lock);
+    bool fits = count < BLOCKS_MAX && block.capacity <= bytes_max - bytes;
+    if (fits) {
+        ring[(first + count++) % BLOCKS_MAX] = block;
+        bytes += block.capacity;
+    }
+    lock_release(&lock);
+    return fits;
+}
+
+bool quarantine_take(struct quarantined *block) {
+    lock_acquire(&lock);
+    bool any = count > 0;
+    if (any) {
+        *block = ring[first];
+        first = (first + 1) % BLOCKS_MAX;
+        count--;
+        bytes -= block->capacity;
+    }
+    lock_release(&lock);
+    return any;
+}
+
+void quarantine_lock(void) {
+    lock_acquire(&lock);
+}
+
+void quarantine_unlock(void) {
+    lock_release(&lock);
+}
+
+void quarantine_reset_lock(void) {
+    lock_reset(&lock);
+}

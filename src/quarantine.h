@@ -1,0 +1,32 @@
+/*
+ * The quarantine: freed blocks that are kept from being handed out again for a while, first in, first out, so that a
+ * wrong use of one is more likely to be seen. A debugging mode; bounded in bytes, and in blocks.
+ */
+#ifndef QUARANTINE_H
+#define QUARANTINE_H
+
+#include "base.h"
+
+struct quarantined {
+    void *block;
+    size_t capacity;
+};
+
+/* Switches it on; false: no memory. Once, at boot. */
+bool quarantine_boot(size_t bytes);
+
+/* Whether a block of that capacity would be kept at all. */
+bool quarantine_admits(size_t capacity);
+
+/* A block comes in; false: there is no room, and the oldest must go out first. It is one that is admitted. */
+bool quarantine_put(struct quarantined block);
+
+/* The oldest goes out; false: there is none. */
+bool quarantine_take(struct quarantined *block);
+
+/* For fork. */
+void quarantine_lock(void);
+void quarantine_unlock(void);
+void quarantine_reset_lock(void);
+
+#endif

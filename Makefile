@@ -5,8 +5,14 @@
 # make tests             every test program, under build/tests/
 # make bench             the benchmark programs, under build/bench/
 # make install           PREFIX=/usr/local DESTDIR=
+#
+# CC, CFLAGS and LDFLAGS are the builder's, and a change of theirs builds all anew; `make install` alone takes what was
+# built, whatever its flags were.
 
-# Another machine's: make CROSS=aarch64-linux-gnu-
+# A word of the shell's: paths may have spaces in them.
+quoted    = '$(subst ','\'',$(1))'
+
+# Another machine's, in a directory of its own: make CROSS=aarch64-linux-gnu-
 ifeq ($(origin CC),default)
 CC       := $(CROSS)gcc
 endif
@@ -14,6 +20,7 @@ ifeq ($(origin AR),default)
 AR       := $(CROSS)ar
 endif
 OBJCOPY  ?= $(CROSS)objcopy
+BUILD    := build$(addprefix /,$(notdir $(CROSS:%-=%)))
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 VERSION  := 0.1.0
@@ -25,45 +32,70 @@ INC      := -Iinclude -Isrc -Iarena
 # The allocator may not turn its own malloc + memset into calloc, nor assume what malloc returns.
 LIBFLAGS := $(STD) $(INC) $(WARN) -fPIC -fvisibility=hidden -ftls-model=initial-exec -fno-builtin-malloc \
             -fno-builtin-calloc -fno-builtin-realloc -fno-builtin-free -fno-plt -pthread -MMD -MP
-SOFLAGS  := -shared -Wl,-z,nodelete -Wl,-z,noseparate-code -Wl,-z,relro -Wl,-z,now -Wl,-z,defs -Wl,-soname,libcadastre.so -pthread
+# Symbols can be made local in code only, and not in what -flto leaves for the linker to compile.
+REAL_CODE := -fno-lto
+SOFLAGS  := -shared -Wl,-z,nodelete -Wl,-z,noseparate-code -Wl,-z,relro -Wl,-z,now -Wl,-z,defs \
+            -Wl,-soname,libcadastre.so -pthread
 
-release_FLAGS := -O2 -g -fomit-frame-pointer -fno-semantic-interposition -DNDEBUG
+# Profiles of -pg are made by way of frame pointers.
+release_FLAGS := -O2 -g $(if $(filter -pg,$(CFLAGS)),,-fomit-frame-pointer) -fno-semantic-interposition -DNDEBUG
 debug_FLAGS   := -O1 -g -fno-omit-frame-pointer -DCADASTRE_DEBUG
 asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
                  -DCADASTRE_DEBUG -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 tsan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 
+# Sanitizers that would have the standard names for themselves; and what of clang's calls code that is not relocated
+# yet, or that clang links with programs only.
+OWN_MALLOC := $(strip $(foreach s,address thread memory leak,$(findstring $(s),$(filter -fsanitize=%,$(CFLAGS)))))
+GCC_ALONE  := $(filter -pg $(if $(findstring -fsanitize-trap,$(CFLAGS)),,-fsanitize=undefined),$(CFLAGS))
+ifneq ($(OWN_MALLOC),)
+$(error CFLAGS has -fsanitize=$(OWN_MALLOC), which brings a malloc of its own: use `make asan` or `make tsan`)
+else ifneq ($(and $(GCC_ALONE),$(findstring clang,$(shell $(CC) --version))),)
+$(error CFLAGS has $(GCC_ALONE), which of clang cannot be in this library: use gcc, or -fsanitize-trap=undefined)
+endif
+
 VARIANTS := release debug asan tsan
 SHARED_ONLY := $(wildcard src/early.c src/operators.c)
 SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
 
-all: build/libcadastre.so build/libcadastre.a
+all: $(BUILD)/libcadastre.so $(BUILD)/libcadastre.a
+
+# Holds what all was built with, and is written anew only when that changes.
+FLAGS := $(CC) $(CFLAGS) -- $(LDFLAGS)
+ifneq ($(MAKECMDGOALS),install)
+ifneq ($(file <$(BUILD)/flags),$(FLAGS))
+.PHONY: $(BUILD)/flags
+endif
+endif
+$(BUILD)/flags:
+	@mkdir -p $(@D)
+	@printf '%s\n' $(call quoted,$(FLAGS)) >$@
 
 # ------------------------------------------------------------------------------------------ the library
 define variant_rules
-$(1)_OBJS := $$(SRCS:%.c=build/$(1)/%.o)
-$(1)_SHARED_OBJS := $$($(1)_OBJS) $$(SHARED_ONLY:%.c=build/$(1)/%.o)
-build/$(1)/%.o: %.c Makefile
+$(1)_OBJS := $$(SRCS:%.c=$(BUILD)/$(1)/%.o)
+$(1)_SHARED_OBJS := $$($(1)_OBJS) $$(SHARED_ONLY:%.c=$(BUILD)/$(1)/%.o)
+$(BUILD)/$(1)/%.o: %.c Makefile $(BUILD)/flags
 	@mkdir -p $$(@D)
-	$$(CC) $$(LIBFLAGS) $$($(1)_FLAGS) $$(CFLAGS) -c $$< -o $$@
-build/$(1)/libcadastre.so: $$($(1)_SHARED_OBJS)
-	$$(CC) $$($(1)_FLAGS) $$(SOFLAGS) $$(LDFLAGS) $$^ -o $$@
+	$$(CC) $$(LIBFLAGS) $$($(1)_FLAGS) $$(CFLAGS) $$(REAL_CODE) -c $$< -o $$@
+$(BUILD)/$(1)/libcadastre.so: $$($(1)_SHARED_OBJS)
+	$$(CC) $$($(1)_FLAGS) $$(CFLAGS) $$(REAL_CODE) $$(SOFLAGS) $$(LDFLAGS) $$^ -o $$@
 # One relocatable object whose hidden symbols are made local, so that none can clash with a program's own.
-build/$(1)/libcadastre.a: $$($(1)_OBJS)
-	$$(CC) -r -nostdlib $$^ -o build/$(1)/cadastre.o
-	$$(OBJCOPY) --localize-hidden build/$(1)/cadastre.o
+$(BUILD)/$(1)/libcadastre.a: $$($(1)_OBJS)
+	$$(CC) -r -nostdlib $$^ -o $(BUILD)/$(1)/cadastre.o
+	$$(OBJCOPY) --localize-hidden $(BUILD)/$(1)/cadastre.o
 	@rm -f $$@
-	$$(AR) rcs $$@ build/$(1)/cadastre.o
-$(1): build/$(1)/libcadastre.a
+	$$(AR) rcs $$@ $(BUILD)/$(1)/cadastre.o
+$(1): $(BUILD)/$(1)/libcadastre.a
 -include $$($(1)_SHARED_OBJS:.o=.d)
 endef
 $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 
 release: all
-debug: build/debug/libcadastre.so
+debug: $(BUILD)/debug/libcadastre.so
 
 # Never rewritten in place: a running program may have it mapped.
-build/libcadastre.%: build/release/libcadastre.%
+$(BUILD)/libcadastre.%: $(BUILD)/release/libcadastre.%
 	cp --remove-destination $< $@
 
 # -------------------------------------------------------------------------------------------- the tests
@@ -72,18 +104,18 @@ build/libcadastre.%: build/release/libcadastre.%
 TESTFLAGS  := $(STD) $(WARN) -Iinclude -Itests -O1 -g -fno-builtin -pthread -MMD -MP
 UNIT_SRCS  := $(wildcard tests/unit/*.c)
 USER_SRCS  := $(filter-out $(UNIT_SRCS),$(wildcard tests/*/*.c))
-UNIT_TESTS := $(UNIT_SRCS:%.c=build/%.t)
-USER_TESTS := $(USER_SRCS:%.c=build/%.t)
+UNIT_TESTS := $(UNIT_SRCS:%.c=$(BUILD)/%.t)
+USER_TESTS := $(USER_SRCS:%.c=$(BUILD)/%.t)
 
 tests: all $(UNIT_TESTS) $(USER_TESTS)
 
-build/tests/unit/%.t: tests/unit/%.c $(asan_OBJS) Makefile
+$(BUILD)/tests/unit/%.t: tests/unit/%.c $(asan_OBJS) Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(TESTFLAGS) $(INC) $(asan_FLAGS) $< $(asan_OBJS) -o $@
+	$(CC) $(TESTFLAGS) $(INC) $(asan_FLAGS) $(CFLAGS) $(REAL_CODE) $< $(asan_OBJS) -o $@
 
-build/tests/%.t: tests/%.c build/libcadastre.so Makefile
+$(BUILD)/tests/%.t: tests/%.c $(BUILD)/libcadastre.so Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(TESTFLAGS) $< -Lbuild -lcadastre -ldl -Wl,-rpath,$(CURDIR)/build -o $@
+	$(CC) $(TESTFLAGS) $< -L$(BUILD) -lcadastre -ldl -Wl,-rpath,'$$ORIGIN/../..' -o $@
 
 -include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d)
 
@@ -97,22 +129,33 @@ build/bench/%: bench/%.c Makefile
 -include $(BENCH_SRCS:%.c=build/%.d)
 
 # ------------------------------------------------------------------------------------------- installing
+# A program may call malloc through its other libraries alone: the linker is to take ours for it all the same.
+PC_LIBS         := -Wl,--push-state,--no-as-needed -lcadastre -Wl,--pop-state
+PC_LIBS_PRIVATE := -Wl,-u,malloc -pthread
+
+# Directories that are there already keep their modes, which `install -d` would change.
+INSTALLED := $(call quoted,$(DESTDIR)$(PREFIX))
+
 install: all
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
-	install -m 644 build/libcadastre.a $(DESTDIR)$(PREFIX)/lib/
-	install -m 755 build/libcadastre.so $(DESTDIR)$(PREFIX)/lib/
-	install -m 644 include/cadastre.h $(DESTDIR)$(PREFIX)/include/
-	printf '%s\n' 'prefix=$(PREFIX)' 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' 'Name: cadastre' \
-	  'Description: a multi-arena malloc with an exact register of every live block' 'Version: $(VERSION)' \
-	  'Libs: -L$${libdir} -lcadastre' 'Libs.private: -pthread' 'Cflags: -I$${includedir}' \
-	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cadastre.pc
+	umask 022; mkdir -p $(INSTALLED)/lib/pkgconfig $(INSTALLED)/include
+	install -m 644 $(BUILD)/libcadastre.a $(INSTALLED)/lib/
+	install -m 755 $(BUILD)/libcadastre.so $(INSTALLED)/lib/
+	install -m 644 include/cadastre.h $(INSTALLED)/include/
+	printf '%s\n' prefix=$(call quoted,$(PREFIX)) 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	  'Name: cadastre' 'Description: a multi-arena malloc with an exact register of every live block' \
+	  'Version: $(VERSION)' 'Cflags: -I"$${includedir}"' 'Libs: -L"$${libdir}" $(PC_LIBS)' \
+	  'Libs.private: $(PC_LIBS_PRIVATE)' | install -m 644 /dev/stdin $(INSTALLED)/lib/pkgconfig/cadastre.pc
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/lib/libcadastre.a $(DESTDIR)$(PREFIX)/lib/libcadastre.so \
-	  $(DESTDIR)$(PREFIX)/include/cadastre.h $(DESTDIR)$(PREFIX)/lib/pkgconfig/cadastre.pc
+	rm -f $(INSTALLED)/lib/libcadastre.a $(INSTALLED)/lib/libcadastre.so $(INSTALLED)/include/cadastre.h \
+	  $(INSTALLED)/lib/pkgconfig/cadastre.pc
 
 clean:
 	rm -rf build
 
 .PHONY: all release debug asan tsan tests bench install uninstall clean
+# make -j clean all
+ifneq ($(filter clean,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
 .DELETE_ON_ERROR:

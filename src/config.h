@@ -56,6 +56,7 @@
 #define REFILL_BYTES         (8 * KIB)   /* of the blocks that one refill takes, or one block */
 #define MAGAZINE_BYTES_MAX   (64 * KIB)  /* of the blocks that one magazine may hold */
 #define TCACHE_BYTES_MAX     (2 * MIB)   /* of the blocks that one thread's magazines may hold */
+#define SWEEP_PERIOD         16          /* refills and full magazines from one look at an idle magazine to the next */
 #define PARKED_BYTES_MAX     (256 * KIB) /* of the blocks in a cache that waits for the next thread */
 #define OUTGOING_ENTRIES     254
 #define OUTGOING_BYTES_MAX   (256 * KIB)

@@ -8,7 +8,7 @@
 #include "process.h"
 
 #if defined(__GLIBC__)
-static void (*resolve_nothing(void))(void) {
+__attribute__((used)) static void (*resolve_nothing(void))(void) {
     process_start_early();
     return NULL;
 }

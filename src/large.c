@@ -4,22 +4,7 @@
 #include "message.h"
 #include "metadata.h"
 #include "os.h"
-
-/* A treap: a search tree by address, a heap by a hash of the address, so that its shape is that of a random tree. */
-struct node {
-    struct node *left;
-    struct node *right;
-    uintptr_t start;
-    size_t span;
-    size_t size;
-    size_t fit[2];      /* the largest span of kind CACHED, PURGED in this subtree */
-    struct node *older; /* in the age list: retained CACHED nodes; or in the busy list */
-    struct node *newer;
-    uint64_t stamp;
-    uint8_t kind;
-    bool retained;
-    bool guarded; /* its mapping is a page longer on either side */
-};
+#include "spantree.h"
 
 struct node_list {
     struct node *oldest;
@@ -38,132 +23,9 @@ static bool guard_edges;                           /* constant after boot */
 #define SPARES_NEEDED 2 /* a span is split in three at the most */
 #define SPARES_KEPT   16
 
-/* ------------------------------------------------------------------------------------------------ the tree */
-static uint64_t priority_of(const struct node *node) {
-    uint64_t x = node->start / KIB * UINT64_C(0x9E3779B97F4A7C15);
-    return (x ^ x >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
-}
-
-static void update(struct node *node) {
-    for (unsigned kind = LARGE_CACHED; kind <= LARGE_PURGED; kind++) {
-        size_t fit = node->kind == kind ? node->span : 0;
-        if (node->left != NULL)
-            fit = max_size(fit, node->left->fit[kind]);
-        if (node->right != NULL)
-            fit = max_size(fit, node->right->fit[kind]);
-        node->fit[kind] = fit;
-    }
-}
-
-static void split(struct node *tree, uintptr_t at, struct node **below, struct node **above) {
-    if (tree == NULL) {
-        *below = *above = NULL;
-    } else if (tree->start < at) {
-        *below = tree;
-        split(tree->right, at, &tree->right, above);
-        update(tree);
-    } else {
-        *above = tree;
-        split(tree->left, at, below, &tree->left);
-        update(tree);
-    }
-}
-
-static struct node *join(struct node *below, struct node *above) {
-    if (below == NULL || above == NULL)
-        return below == NULL ? above : below;
-    struct node *top = priority_of(below) > priority_of(above) ? below : above;
-    if (top == below)
-        top->right = join(top->right, above);
-    else
-        top->left = join(below, top->left);
-    update(top);
-    return top;
-}
-
-static struct node *insert(struct node *tree, struct node *node) {
-    if (tree == NULL || priority_of(node) > priority_of(tree)) {
-        split(tree, node->start, &node->left, &node->right);
-        tree = node;
-    } else if (node->start < tree->start) {
-        tree->left = insert(tree->left, node);
-    } else {
-        tree->right = insert(tree->right, node);
-    }
-    update(tree);
-    return tree;
-}
-
-static struct node *without(struct node *tree, const struct node *node) {
-    if (tree == node)
-        return join(tree->left, tree->right);
-    if (node->start < tree->start)
-        tree->left = without(tree->left, node);
-    else
-        tree->right = without(tree->right, node);
-    update(tree);
-    return tree;
-}
-
-/* After a change of the node's kind or span. */
-static void refresh(struct node *tree, const struct node *node) {
-    if (node->start < tree->start)
-        refresh(tree->left, node);
-    else if (node->start > tree->start)
-        refresh(tree->right, node);
-    update(tree);
-}
-
-/* The last node that starts at or below `address`. */
-static struct node *find_floor(uintptr_t address) {
-    struct node *best = NULL;
-    for (struct node *node = root; node != NULL;) {
-        if (node->start <= address) {
-            best = node;
-            node = node->right;
-        } else {
-            node = node->left;
-        }
-    }
-    return best;
-}
-
-/* The first node that starts at or above `address`. */
-static struct node *find_ceiling(uintptr_t address) {
-    struct node *best = NULL;
-    for (struct node *node = root; node != NULL;) {
-        if (node->start >= address) {
-            best = node;
-            node = node->left;
-        } else {
-            node = node->right;
-        }
-    }
-    return best;
-}
-
-static struct node *find_exact(uintptr_t address) {
-    struct node *node = find_floor(address);
-    return node != NULL && node->start == address ? node : NULL;
-}
-
 static struct node *find_live(const void *block) {
-    struct node *node = find_exact((uintptr_t)block);
+    struct node *node = spantree_find_exact(root, (uintptr_t)block);
     return node != NULL && node->kind == LARGE_LIVE ? node : NULL;
-}
-
-static struct node *find_fit(enum large_kind kind, size_t span) {
-    struct node *node = root;
-    if (node == NULL || node->fit[kind] < span)
-        return NULL;
-    for (;;) {
-        if (node->left != NULL && node->left->fit[kind] >= span)
-            node = node->left;
-        else if (node->kind == kind && node->span >= span)
-            return node;
-        else
-            node = node->right;
-    }
 }
 
 /* ------------------------------------------------------------------------------------------- lists and nodes */
@@ -235,31 +97,31 @@ static bool lock_with_spares(void) {
 static struct node *add_node(uintptr_t start, size_t span, enum large_kind kind) {
     struct node *node = take_spare();
     *node = (struct node){.start = start, .span = span, .kind = (uint8_t)kind};
-    root = insert(root, node);
+    spantree_insert(&root, node);
     return node;
 }
 
 static void remove_node(struct node *node) {
-    root = without(root, node);
+    spantree_remove(&root, node);
     drop_node(node);
 }
 
 /* A free span that is in the tree joins its neighbours of the same kind; gives the node of the whole. */
 static struct node *coalesce(struct node *node) {
-    struct node *next = find_exact(node->start + node->span);
+    struct node *next = spantree_find_exact(root, node->start + node->span);
     if (next != NULL && next->kind == node->kind) {
         release(next);
         node->span += next->span;
         remove_node(next);
-        refresh(root, node);
+        spantree_refresh(root, node);
     }
-    struct node *previous = find_floor(node->start - 1);
+    struct node *previous = spantree_find_floor(root, node->start - 1);
     if (previous != NULL && previous->kind == node->kind && previous->start + previous->span == node->start) {
         release(previous);
         previous->span += node->span;
         remove_node(node);
         node = previous;
-        refresh(root, node);
+        spantree_refresh(root, node);
     }
     return node;
 }
@@ -268,7 +130,7 @@ static struct node *coalesce(struct node *node) {
 static void cache(struct node *node) {
     node->kind = LARGE_CACHED;
     node->size = 0;
-    refresh(root, node);
+    spantree_refresh(root, node);
     retain(coalesce(node));
 }
 
@@ -289,7 +151,7 @@ static struct node *take_node(struct node *node, size_t span, size_t alignment) 
     if (head > 0) {
         struct node *rest = add_node(node->start + head, node->span - head, kind);
         node->span = head;
-        refresh(root, node);
+        spantree_refresh(root, node);
         if (retained)
             retain(node);
         node = rest;
@@ -302,7 +164,7 @@ static struct node *take_node(struct node *node, size_t span, size_t alignment) 
             retain(rest);
     }
     node->kind = LARGE_LIVE;
-    refresh(root, node);
+    spantree_refresh(root, node);
     if (kind == LARGE_PURGED)
         os_account_large_resident((ptrdiff_t)node->span);
     return node;
@@ -351,9 +213,9 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     }
     if (!lock_with_spares())
         return NULL;
-    struct node *node = find_fit(LARGE_CACHED, need);
+    struct node *node = spantree_find_fit(root, LARGE_CACHED, need);
     if (node == NULL)
-        node = find_fit(LARGE_PURGED, need);
+        node = spantree_find_fit(root, LARGE_PURGED, need);
     if (node != NULL) {
         *zeroed = node->kind == LARGE_PURGED;
         node = take_node(node, span, alignment);
@@ -408,7 +270,7 @@ static void give_unlocking(struct node *node) {
 
 static bool give_of_kind(void *block, enum large_kind kind) {
     lock_acquire(&lock);
-    struct node *node = find_exact((uintptr_t)block);
+    struct node *node = spantree_find_exact(root, (uintptr_t)block);
     if (node == NULL || node->kind != kind) {
         lock_release(&lock);
         return false;
@@ -458,7 +320,7 @@ static void cut_tail(struct node *node, size_t span) {
 
 /* Takes the missing pages from a free span that follows. */
 static bool absorb_next(struct node *node, size_t span) {
-    struct node *next = find_exact(node->start + node->span);
+    struct node *next = spantree_find_exact(root, node->start + node->span);
     size_t missing = span - node->span;
     if (next == NULL || next->kind > LARGE_PURGED || next->span < missing)
         return false;
@@ -492,7 +354,7 @@ void *large_resize(void *block, size_t size, bool may_move) {
         if (span < old_span)
             cut_tail(node, span);
         node->size = size;
-        refresh(root, node);
+        spantree_refresh(root, node);
     }
     lock_release(&lock);
     if (done)
@@ -513,10 +375,10 @@ void *large_resize(void *block, size_t size, bool may_move) {
             lock_release(&lock);
             return NULL;
         }
-        root = without(root, node);
+        spantree_remove(&root, node);
         node->start = (uintptr_t)moved;
         node->span = span;
-        root = insert(root, node);
+        spantree_insert(&root, node);
         block = moved;
     }
     node->span = span;
@@ -534,7 +396,7 @@ static struct large_view view_of(const struct node *node) {
 
 bool large_find(uintptr_t address, struct large_view *view) {
     lock_acquire(&lock);
-    const struct node *node = find_floor(address);
+    const struct node *node = spantree_find_floor(root, address);
     bool found = node != NULL && address - node->start < node->span;
     if (found)
         *view = view_of(node);
@@ -545,7 +407,8 @@ bool large_find(uintptr_t address, struct large_view *view) {
 size_t large_list(uintptr_t from, struct large_view *views, size_t count) {
     size_t found = 0;
     lock_acquire(&lock);
-    for (const struct node *node; found < count && (node = find_ceiling(from)) != NULL; from = node->start + 1)
+    for (const struct node *node; found < count && (node = spantree_find_ceiling(root, from)) != NULL;
+         from = node->start + 1)
         views[found++] = view_of(node);
     lock_release(&lock);
     return found;
@@ -574,7 +437,7 @@ size_t large_purge_oldest(void) {
         return span;
     }
     node->kind = LARGE_BUSY;
-    refresh(root, node);
+    spantree_refresh(root, node);
     list_append(&busy, node);
     lock_release(&lock);
 
@@ -583,7 +446,7 @@ size_t large_purge_oldest(void) {
     lock_acquire(&lock);
     list_remove(&busy, node);
     node->kind = zeroed ? LARGE_PURGED : LARGE_CACHED;
-    refresh(root, node);
+    spantree_refresh(root, node);
     uintptr_t whole = 0;
     size_t whole_span = 0;
     if (zeroed) {
@@ -604,9 +467,9 @@ bool large_unmap_free(void) {
     bool any = false;
     for (;;) {
         lock_acquire(&lock);
-        struct node *node = find_fit(LARGE_CACHED, 1);
+        struct node *node = spantree_find_fit(root, LARGE_CACHED, 1);
         if (node == NULL)
-            node = find_fit(LARGE_PURGED, 1);
+            node = spantree_find_fit(root, LARGE_PURGED, 1);
         if (node == NULL) {
             lock_release(&lock);
             return any;
@@ -627,28 +490,21 @@ bool large_unmap_free(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------- validity */
-static bool subtree_is_valid(struct node *node, uintptr_t *end, size_t *retained) {
-    if (node == NULL)
-        return true;
-    size_t fit[2] = {node->fit[0], node->fit[1]};
-    if (!subtree_is_valid(node->left, end, retained) || node->start < *end || node->span == 0 ||
-        node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
-        (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && node->kind != LARGE_CACHED))
-        return false;
-    if ((node->left != NULL && priority_of(node->left) > priority_of(node)) ||
-        (node->right != NULL && priority_of(node->right) > priority_of(node)))
-        return false;
-    *end = node->start + node->span;
-    *retained += node->retained;
-    update(node);
-    return fit[0] == node->fit[0] && fit[1] == node->fit[1] && subtree_is_valid(node->right, end, retained);
+static bool nodes_are_valid(size_t *retained) {
+    for (struct node *node = spantree_find_ceiling(root, 0); node != NULL;
+         node = spantree_find_ceiling(root, node->start + 1)) {
+        if (node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
+            (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && node->kind != LARGE_CACHED))
+            return false;
+        *retained += node->retained;
+    }
+    return true;
 }
 
 bool large_is_valid(void) {
-    uintptr_t end = 0;
     size_t retained = 0;
     lock_acquire(&lock);
-    bool valid = subtree_is_valid(root, &end, &retained);
+    bool valid = spantree_is_valid(root) && nodes_are_valid(&retained);
     for (const struct node *node = age.oldest; node != NULL; node = node->newer)
         retained -= node->retained;
     lock_release(&lock);
@@ -669,7 +525,7 @@ void large_reset_lock(void) {
         struct node *node = busy.oldest;
         list_remove(&busy, node);
         node->kind = LARGE_CACHED;
-        refresh(root, node);
+        spantree_refresh(root, node);
         os_account_large_resident((ptrdiff_t)node->span);
         retain(node);
     }

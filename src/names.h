@@ -7,11 +7,18 @@
 
 #include "base.h"
 
+/* gcc wants to see that both names have the same attributes; clang does not, and has no such attribute. */
+#if __has_attribute(copy)
+#define ATTRIBUTES_OF(target) copy(target)
+#else
+#define ATTRIBUTES_OF(target)
+#endif
+
 #ifdef CADASTRE_PREFIXED
 #define ALSO(name, result, parameters, target)
 #else
 #define ALSO(name, result, parameters, target)                                                                         \
-    PUBLIC extern result name parameters __attribute__((alias(#target), copy(target)));
+    PUBLIC extern result name parameters __attribute__((alias(#target), ATTRIBUTES_OF(target)));
 #endif
 
 #endif

@@ -1,7 +1,7 @@
 #include "sizeclass.h"
 
 /* The tables are constant expressions of these, spelled out by the compiler. */
-#define SIZE_STEP(c)   ((uint32_t)FINE_MAX << (((c)-FINE_CLASSES) / 8) >> 3)
+#define SIZE_STEP(c)   ((uint32_t)FINE_MAX << ((c) < FINE_CLASSES ? 0 : ((c)-FINE_CLASSES) / 8) >> 3)
 #define COARSE_SIZE(c) (SIZE_STEP(c) * 8 + SIZE_STEP(c) * (((c)-FINE_CLASSES) % 8 + 1))
 #define SIZE(c)        ((c) < FINE_CLASSES ? 16u * ((c) + 1) : COARSE_SIZE(c))
 #define LOG2(n)        (31 - __builtin_clz(n))

@@ -54,9 +54,9 @@ static bool grow_magazine(struct tcache *cache, unsigned class) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
     size_t old = entries_of(magazine);
     size_t entries = min_size(old == 0 ? MAGAZINE_ENTRIES_MIN : 4 * old, magazine->entries_max);
-    if (old == 0 && entries * sizeclasses[class].size > cache->bytes_left)
+    if (old == 0 && (ptrdiff_t)(entries * sizeclasses[class].size) > cache->bytes_left)
         entries = 1; /* every class in use gets that much */
-    size_t cost = (entries - old) * sizeclasses[class].size;
+    ptrdiff_t cost = (ptrdiff_t)((entries - old) * sizeclasses[class].size);
     if (entries == old || (old > 0 && cost > cache->bytes_left))
         return false;
     struct entry *base = metadata_take(entries * sizeof *base);
@@ -70,15 +70,64 @@ static bool grow_magazine(struct tcache *cache, unsigned class) {
     magazine->base = base;
     magazine->limit = base + entries;
     store_release(&magazine->top, base + held);
-    cache->bytes_left -= min_size(cost, cache->bytes_left);
+    cache->bytes_left -= cost;
     arena_unlock(cache->owner);
     if (old > 0)
         metadata_give(old_base, old * sizeof *base);
     return true;
 }
 
+/* Gives back the `count` entries that have been in the magazine longest. */
+static void flush_magazine(struct tcache *cache, unsigned class, size_t count) {
+    struct magazine *magazine = tcache_own_magazine(cache, class);
+    struct entry twice;
+    arena_lock(cache->owner);
+    size_t rest = held_by(magazine) - count;
+    size_t doubles = arena_flush_locked(cache->owner, magazine->base, count, &twice);
+    memmove(magazine->base, magazine->base + count, rest * sizeof *magazine->base);
+    store_release(&magazine->top, magazine->base + rest);
+    arena_unlock(cache->owner);
+    report_twice(doubles, &twice);
+    arenas_keep_contract();
+}
+
+/* An empty magazine's array goes back, and what it might have held. */
+static void drop_array(struct tcache *cache, unsigned class) {
+    struct magazine *magazine = tcache_own_magazine(cache, class);
+    struct entry *base = magazine->base;
+    size_t entries = entries_of(magazine);
+    arena_lock(cache->owner);
+    store_relaxed(&magazine->top, NULL);
+    magazine->base = magazine->limit = NULL;
+    cache->bytes_left += (ptrdiff_t)(entries * sizeclasses[class].size);
+    arena_unlock(cache->owner);
+    metadata_give(base, entries * sizeof *base);
+}
+
+/*
+ * One cached block keeps a whole slab from becoming empty, and the magazine of a class that is no longer in use would
+ * keep its blocks for ever. So while a thread is busy with other classes, each is looked at in turn; one that holds
+ * what it held at the last visit is given up.
+ */
+static void sweep(struct tcache *cache, unsigned busy_class) {
+    if (++cache->sweep_ticks % SWEEP_PERIOD != 0)
+        return;
+    unsigned class = cache->swept_class;
+    cache->swept_class = (uint16_t)((class + 1) % CLASSES);
+    size_t held = held_by(tcache_own_magazine(cache, class));
+    if (class == busy_class || held == 0)
+        return;
+    if (held == cache->swept_held[class]) {
+        flush_magazine(cache, class, held);
+        drop_array(cache, class);
+        held = 0;
+    }
+    cache->swept_held[class] = (uint16_t)held;
+}
+
 bool tcache_refill(struct tcache *cache, unsigned class) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
+    sweep(cache, class);
     if (entries_of(magazine) < magazine->refill)
         grow_magazine(cache, class);
     size_t entries = entries_of(magazine);
@@ -96,20 +145,6 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
         if (!arena_grow(cache->owner, class, arenas_zone_size()))
             return false;
     }
-}
-
-/* Gives back the `count` entries that have been in the magazine longest. */
-static void flush_magazine(struct tcache *cache, unsigned class, size_t count) {
-    struct magazine *magazine = tcache_own_magazine(cache, class);
-    struct entry twice;
-    arena_lock(cache->owner);
-    size_t rest = held_by(magazine) - count;
-    size_t doubles = arena_flush_locked(cache->owner, magazine->base, count, &twice);
-    memmove(magazine->base, magazine->base + count, rest * sizeof *magazine->base);
-    store_release(&magazine->top, magazine->base + rest);
-    arena_unlock(cache->owner);
-    report_twice(doubles, &twice);
-    arenas_keep_contract();
 }
 
 /* ---------------------------------------------------------------------------------------------- giving back */
@@ -160,6 +195,7 @@ static void give_outgoing(struct tcache *cache, const struct slab_line *line, vo
  */
 static void give_own(struct tcache *cache, unsigned class, void *block, state_byte *state) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
+    sweep(cache, class);
     if (!grow_magazine(cache, class)) {
         if (entries_of(magazine) == 0) { /* no memory even for its array */
             give_direct(cache->owner, block, state);

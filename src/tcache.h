@@ -37,11 +37,15 @@ struct tcache {
     uint32_t row; /* the offset of the own row: OWNER(arena, 0) */
     /* Colder. */
     struct arena *owner;     /* NULL: a cache that caches nothing */
-    size_t bytes_left;       /* by which the magazines may yet grow, together */
+    ptrdiff_t bytes_left;    /* by which the magazines may yet grow, together */
     ptrdiff_t outgoing_left; /* bytes that the outgoing batch may yet hold */
     struct tcache *next;     /* in its arena's list of active or of parked caches; under the arena's lock */
     struct tcache *prev;
     struct batch *outgoing; /* NULL until the first block of another arena's */
+    /* The sweep: a class in turn, every SWEEP_PERIOD slow paths. */
+    uint16_t sweep_ticks;
+    uint16_t swept_class;
+    uint16_t swept_held[CLASSES]; /* the entries that there were at the last visit */
 };
 
 /* The calling thread's cache; before its first use, and after its destructor has run, one that is immutable and

@@ -1,5 +1,6 @@
 #include "cadastre.h"
 #include "config.h"
+#include "debug.h"
 #include "names.h"
 #include "os.h"
 #include "process.h"
@@ -10,8 +11,11 @@
 
 /* `alignment` is a power of two. Blocks of a class that is a multiple of it are aligned, as slabs start on a unit's
  * boundary. */
-static void *take_aligned(size_t alignment, size_t size) {
+static NOINLINE void *take_aligned(size_t alignment, size_t size) {
     bool zeroed;
+    process_enter(); /* which reads the options */
+    if (debug_is_on())
+        return debug_take(size, alignment, false, __builtin_frame_address(0));
     if (alignment <= BLOCK_ALIGN)
         return cadastre_malloc(size);
     if (size <= SMALL_MAX && alignment < UNIT_SIZE)

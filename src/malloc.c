@@ -3,6 +3,7 @@
  * else is reached by tail calls, so that a hit saves no register.
  */
 #include "cadastre.h"
+#include "debug.h"
 #include "large.h"
 #include "misuse.h"
 #include "names.h"
@@ -12,13 +13,25 @@
 #include <string.h>
 
 /* --------------------------------------------------------------------------------------------------- taking */
+static NOINLINE void *malloc_debug(size_t size) {
+    return debug_take(size, 1, false, __builtin_frame_address(0));
+}
+
 static NOINLINE void *malloc_slow(size_t size) {
     bool zeroed;
+    if (debug_is_on())
+        return malloc_debug(size);
     return size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
+}
+
+static NOINLINE void *calloc_debug(size_t size) {
+    return debug_take(size, 1, true, __builtin_frame_address(0));
 }
 
 static NOINLINE void *calloc_slow(size_t size) {
     bool zeroed;
+    if (debug_is_on())
+        return calloc_debug(size);
     void *block =
         size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
     if (block != NULL && !zeroed)
@@ -55,9 +68,19 @@ PUBLIC void *cadastre_calloc(size_t count, size_t size) {
 }
 
 /* --------------------------------------------------------------------------------------------------- freeing */
+static NOINLINE void free_debug(void *block) {
+    int saved = errno;
+    debug_give("free", block, __builtin_frame_address(0));
+    errno = saved;
+}
+
 static NOINLINE void free_slow(void *block) {
     if (block == NULL)
         return;
+    if (debug_is_on()) {
+        free_debug(block);
+        return;
+    }
     int saved = errno;
     struct tcache *cache = process_enter();
     struct slab_line *line;
@@ -67,7 +90,7 @@ static NOINLINE void free_slow(void *block) {
     else if (large_give(block))
         arenas_keep_contract();
     else
-        misuse_report_pointer("free", block);
+        misuse_report_pointer("free", block, NULL);
     errno = saved;
 }
 
@@ -98,8 +121,8 @@ PUBLIC size_t cadastre_malloc_usable_size(void *block) {
     if (block == NULL)
         return 0;
     if (LIKELY(request_describe(block, &size, &capacity)))
-        return capacity;
-    misuse_report_pointer("malloc_usable_size", block);
+        return debug_usable(size, capacity);
+    misuse_report_pointer("malloc_usable_size", block, NULL);
     return 0;
 }
 
@@ -110,7 +133,7 @@ static void free_checked(const char *call, void *block, size_t alignment, size_t
     if (block == NULL)
         return;
     if (UNLIKELY(!request_describe(block, &size, &capacity))) {
-        misuse_report_pointer(call, block);
+        misuse_report_pointer(call, block, NULL);
         return;
     }
     if (UNLIKELY(given < size || given > capacity))

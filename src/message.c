@@ -1,11 +1,13 @@
 #include "message.h"
 #include "syscall.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define REPORTS_ALL   32
 #define REPORTS_EVERY 1000
@@ -114,6 +116,49 @@ void text_add_HEX(struct text *text, uint64_t value) {
     text_add_number(text, value, 16, "0123456789ABCDEF");
 }
 
+/* ------------------------------------------------------------------------------------------------- the log */
+static const char *_Atomic log_path; /* NULL: standard error */
+
+void message_log_to(const char *path) {
+    store_relaxed(&log_path, path == NULL || *path == '\0' ? NULL : path);
+}
+
+static void add_log_path(struct text *text, const char *path) {
+    for (; *path != '\0'; path++) {
+        if (path[0] == '%' && path[1] == 'p') {
+            text_add_decimal(text, (uint64_t)syscall3(SYS_getpid, 0, 0, 0));
+            path++;
+        } else {
+            text_add_bytes(text, path, 1);
+        }
+    }
+}
+
+/* Opened for each report, since a program may close what it does not know. */
+int message_open_log(void) {
+    const char *path = load_relaxed(&log_path);
+    char buffer[4096];
+    struct text text = {buffer, 0, sizeof buffer - 1, -1};
+    if (path == NULL)
+        return STDERR_FILENO;
+    add_log_path(&text, path);
+    buffer[text.length] = '\0';
+    long fd = syscall4(SYS_openat, AT_FDCWD, (long)buffer, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+    return fd < 0 ? STDERR_FILENO : (int)fd;
+}
+
+void message_close_log(int fd) {
+    if (fd != STDERR_FILENO)
+        syscall3(SYS_close, fd, 0, 0);
+}
+
+static void write_log(const char *bytes, size_t count) {
+    int fd = message_open_log();
+    message_write(fd, bytes, count);
+    message_close_log(fd);
+}
+
+/* ------------------------------------------------------------------------------------------------- reports */
 static void print_line(const char *line, size_t count) {
     char buffer[LINE_MAX_];
     struct text text = {buffer, 0, sizeof buffer - 1, -1};
@@ -125,7 +170,7 @@ static void print_line(const char *line, size_t count) {
         text_add(&text, " reports so far)");
     }
     buffer[text.length++] = '\n';
-    message_write(2, buffer, text.length);
+    write_log(buffer, text.length);
 }
 
 void message_print(const char *line) {
@@ -146,8 +191,10 @@ bool message_begin_misuse(size_t *count) {
     return load_relaxed(&abort_on_misuse) || *count <= REPORTS_ALL || *count % REPORTS_EVERY == 0;
 }
 
-void message_end_misuse(const char *line, size_t count) {
+void message_end_misuse(const char *line, size_t count, const char *more) {
     print_line(line, count <= REPORTS_ALL ? 0 : count);
+    if (more != NULL && *more != '\0')
+        write_log(more, strlen(more));
     if (load_relaxed(&abort_on_misuse))
         abort();
 }

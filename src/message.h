@@ -27,16 +27,25 @@ void text_flush(struct text *text);                   /* writes what is buffered
  * false: the descriptor refused a part. */
 bool message_write(int fd, const char *bytes, size_t count);
 
-/* One line on stderr: "cadastre: " and `line`, in one write. */
+/*
+ * Reports go to standard error, or where message_log_to says: to a file (made if it is not there, appended to), whose
+ * "%p" is the process. The text of `path` stays; NULL or empty: standard error, which also serves when the file cannot
+ * be opened.
+ */
+void message_log_to(const char *path);
+int message_open_log(void); /* a descriptor for a longer report */
+void message_close_log(int fd);
+
+/* One line to the log: "cadastre: " and `line`, in one write. */
 void message_print(const char *line);
 
 /*
  * Reports of a caller's mistakes are counted: after 32 of them only every 1,000th is printed, with the count. begin
- * counts one and says whether it is to be printed; if so, end prints `line` as message_print. Aborts there if
- * message_abort_on_misuse(true) was called. Callers hold no lock.
+ * counts one and says whether it is to be printed; if so, end prints `line` as message_print, and `more` (lines of their
+ * own, or NULL) as it is. Aborts there if message_abort_on_misuse(true) was called. Callers hold no lock.
  */
 bool message_begin_misuse(size_t *count);
-void message_end_misuse(const char *line, size_t count);
+void message_end_misuse(const char *line, size_t count, const char *more);
 void message_abort_on_misuse(bool yes);
 
 /* Prints `line` and aborts: the state is such that going on would hang or corrupt. */

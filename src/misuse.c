@@ -19,9 +19,9 @@ static struct text begin(char *buffer, const char *call, const void *pointer) {
     return text;
 }
 
-static void end(struct text *text, size_t count) {
+static void end(struct text *text, size_t count, const char *more) {
     text->buffer[text->length] = '\0';
-    message_end_misuse(text->buffer, count);
+    message_end_misuse(text->buffer, count, more);
 }
 
 static void add_bytes(struct text *text, const char *before, size_t bytes, const char *after) {
@@ -166,7 +166,7 @@ static void add_slab(struct text *text, const char *call, uintptr_t address, con
     add_bytes(text, ", arena ", arena, "");
 }
 
-COLD void misuse_report_pointer(const char *call, const void *pointer) {
+COLD void misuse_report_pointer(const char *call, const void *pointer, const char *more) {
     char buffer[REPORT_MAX];
     size_t count;
     if (!message_begin_misuse(&count))
@@ -184,19 +184,22 @@ COLD void misuse_report_pointer(const char *call, const void *pointer) {
         add_nothing(&text, arena);
     else
         add_foreign(&text, address);
-    end(&text, count);
+    end(&text, count, more);
+}
+
+static void add_place(struct text *text, const void *block) {
+    const struct slab_line *line = directory_find((uintptr_t)block);
+    if (load_relaxed(&line->reciprocal) != 0)
+        add_bytes(text, ", arena ", slab_arena(line), "");
+    else
+        text_add(text, ", LARGE");
 }
 
 static void add_block(struct text *text, const void *block, size_t given, size_t size, size_t capacity) {
-    uintptr_t address = (uintptr_t)block;
     add_bytes(text, "", given, " given, block of ");
     add_bytes(text, "", size, " bytes (capacity ");
-    add_bytes(text, "", capacity, "), ");
-    const struct slab_line *line = directory_find(address);
-    if (load_relaxed(&line->reciprocal) != 0)
-        add_bytes(text, "arena ", slab_arena(line), "");
-    else
-        text_add(text, "LARGE");
+    add_bytes(text, "", capacity, ")");
+    add_place(text, block);
 }
 
 COLD void misuse_report_given(const char *call, const void *block, const char *what, size_t given, size_t size,
@@ -210,7 +213,22 @@ COLD void misuse_report_given(const char *call, const void *block, const char *w
     text_add(&text, what);
     text_add(&text, ": ");
     add_block(&text, block, given, size, capacity);
-    end(&text, count);
+    end(&text, count, NULL);
+}
+
+COLD void misuse_report_byte(const char *call, const char *what, const void *block, size_t size, size_t offset,
+                             const char *more) {
+    char buffer[REPORT_MAX];
+    size_t count;
+    if (!message_begin_misuse(&count))
+        return;
+    struct text text = begin(buffer, call, block);
+    text_add(&text, what);
+    add_bytes(&text, ": byte ", offset, " is ");
+    text_add_hex(&text, ((const uint8_t *)block)[offset]);
+    add_bytes(&text, ", block of ", size, " bytes");
+    add_place(&text, block);
+    end(&text, count, more);
 }
 
 bool misuse_is_inside_malloc(const char *call) {

@@ -7,8 +7,12 @@
 
 #include "base.h"
 
-/* `pointer` is not the start of a live block. */
-void misuse_report_pointer(const char *call, const void *pointer);
+/* `pointer` is not the start of a live block. `more`: lines that follow the report, or NULL. */
+void misuse_report_pointer(const char *call, const void *pointer, const char *more);
+
+/* A byte of a block, or behind it, that was written where it should not have been. */
+void misuse_report_byte(const char *call, const char *what, const void *block, size_t size, size_t offset,
+                        const char *more);
 
 /* The size, or the alignment, `given` with a live block is not the block's; `what` says which. */
 void misuse_report_given(const char *call, const void *block, const char *what, size_t given, size_t size,

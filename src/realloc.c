@@ -1,5 +1,6 @@
 #include "arenas.h"
 #include "cadastre.h"
+#include "debug.h"
 #include "large.h"
 #include "misuse.h"
 #include "names.h"
@@ -52,11 +53,17 @@ static void *resize_large_block(void *block, size_t capacity, size_t size) {
     return large_resize(block, size, false);
 }
 
+static NOINLINE void *realloc_debug(void *block, size_t size) {
+    return debug_resize(block, size, __builtin_frame_address(0));
+}
+
 PUBLIC void *cadastre_realloc(void *block, size_t size) {
     uintptr_t address = (uintptr_t)block;
     struct large_view view;
     if (block == NULL)
         return cadastre_malloc(size);
+    if (debug_is_on())
+        return realloc_debug(block, size);
     struct slab_line *line;
     state_byte *state;
     if (LIKELY(slab_find_live(address, &line, &state))) {
@@ -66,7 +73,7 @@ PUBLIC void *cadastre_realloc(void *block, size_t size) {
         return NULL;
     }
     if (UNLIKELY(!large_find(address, &view) || view.start != address || view.kind != LARGE_LIVE)) {
-        misuse_report_pointer("realloc", block);
+        misuse_report_pointer("realloc", block, NULL);
         errno = EINVAL;
         return NULL;
     }

@@ -36,7 +36,7 @@ static void report_twice(size_t doubles, const struct entry *entry) {
     text_add(&text, " bytes, arena ");
     text_add_decimal(&text, slab_arena(line));
     buffer[text.length] = '\0';
-    message_end_misuse(buffer, count);
+    message_end_misuse(buffer, count, NULL);
 }
 
 /* ------------------------------------------------------------------------------------------------ magazines */
@@ -165,6 +165,12 @@ static COLD void give_direct(struct arena *arena, void *block, state_byte *state
     arena_unlock(arena);
     report_twice(doubles, &twice);
     arenas_keep_contract();
+}
+
+void tcache_return(void *block) {
+    const struct slab_line *line = directory_find((uintptr_t)block);
+    state_byte *state = load_relaxed(slab_states(line)) + slab_index_at(line, (uintptr_t)block);
+    give_direct(arenas_at(slab_arena(line)), block, state);
 }
 
 static bool make_outgoing(struct tcache *cache) {

@@ -121,6 +121,9 @@ bool tcache_refill(struct tcache *cache, unsigned class);
  * once. */
 void tcache_give(struct tcache *cache, void *block, state_byte *state);
 
+/* Gives a slab's block that is not live and in no cache, but kept elsewhere, back to its owner. */
+void tcache_return(void *block);
+
 /* A live block of `class` straight from an arena, which may grow for it or not: for threads without a cache, and for
  * the last resort. *state as tcache_pop. */
 void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, size_t size, uint8_t *state);

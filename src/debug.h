@@ -1,0 +1,33 @@
+/*
+ * The debugging modes: scribble, canaries, quarantine, guard pages, stacks, history, checking as it goes. With one of
+ * them on, threads have no thread cache, so that every call reaches a slow path, where it is handed to these functions;
+ * the hit paths know nothing of them.
+ *
+ * What they add to a report: who took the block and who gave it back, as far as the ledger knows.
+ */
+#ifndef DEBUG_H
+#define DEBUG_H
+
+#include "base.h"
+
+/* Constant after boot. */
+extern bool debug_modes;
+
+INLINE bool debug_is_on(void) {
+    return UNLIKELY(debug_modes);
+}
+
+/* As malloc, aligned_alloc (a power of two) and calloc of one element, which their callers have checked. `frame` is
+ * the __builtin_frame_address(0) of a function that the program called. */
+void *debug_take(size_t size, size_t alignment, bool zero, const void *frame);
+
+/* As free; `call` is the function's name. */
+void debug_give(const char *call, void *block, const void *frame);
+
+/* As realloc, but for NULL and size 0. */
+void *debug_resize(void *block, size_t size, const void *frame);
+
+/* The bytes of a live block that the program may use: with canaries, what it asked for. */
+size_t debug_usable(size_t size, size_t capacity);
+
+#endif

@@ -108,6 +108,15 @@ void free_aligned_sized(void *block, size_t alignment, size_t size) CADASTRE_NOE
  */
 void show_alloc_mem(void) CADASTRE_NOEXCEPT;
 
+/* -------------------------------------------------------------------------------------- debugging */
+
+/*
+ * cadastre_check (our own): looks over the whole heap: whether zones, slabs, bitmaps, states and the tree of LARGE
+ * mappings agree, and with CADASTRE_CANARIES whether any live block was written past its end. Each fault is reported in
+ * a line; the result is their number. It holds one arena's lock at a time, and other threads may go on.
+ */
+int cadastre_check(void) CADASTRE_NOEXCEPT;
+
 #undef CADASTRE_NOEXCEPT
 #ifdef __cplusplus
 }

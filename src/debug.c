@@ -10,6 +10,7 @@
 #include "process.h"
 #include "quarantine.h"
 #include "request.h"
+#include "sizeclass.h"
 #include "stacks.h"
 #include "syscall.h"
 #include <errno.h>
@@ -34,7 +35,7 @@ static uint32_t record_stack(const void *frame) {
 }
 
 static struct ledger_entry entry_for(void *block, size_t size, size_t capacity, bool live, const void *frame) {
-    return (struct ledger_entry){(uintptr_t)block, size, capacity, record_stack(caller), current_thread(), live};
+    return (struct ledger_entry){(uintptr_t)block, size, capacity, record_stack(frame), current_thread(), live};
 }
 
 static void add_context(struct text *text, const struct ledger_entry *entry) {
@@ -234,14 +235,20 @@ static void *resize_in_place(void *block, size_t size, struct ledger_entry *entr
 
 /* Always to another address, where there is one: what still uses the old one is found out. */
 void *debug_resize(void *block, size_t size, const void *frame) {
-    struct ledger_entry entry;
+    struct ledger_entry entry = {.live = true};
     int saved = errno;
-    if (!ledger_find((uintptr_t)block, &entry) || !entry.live) {
+    bool known = ledger_find((uintptr_t)block, &entry);
+    if (!(known ? entry.live : request_describe(block, &entry.size, &entry.capacity))) {
         report_pointer("realloc", block);
         errno = EINVAL;
         return NULL;
     }
-    check_canary("realloc", &entry);
+    if (known)
+        check_canary("realloc", &entry);
+    if (size == 0) {
+        debug_give("realloc", block, frame);
+        return NULL;
+    }
     void *moved = debug_take(size, 1, false, frame);
     if (moved != NULL) {
         memcpy(moved, block, min_size(debug_usable(entry.size, entry.capacity), size));
@@ -252,4 +259,52 @@ void *debug_resize(void *block, size_t size, const void *frame) {
         return NULL;
     errno = saved; /* a smaller size never fails */
     return resize_in_place(block, size, &entry, frame);
+}
+
+/* ------------------------------------------------------------------------------------------------- checking */
+#define FAULTS_MAX 16
+
+struct overruns {
+    size_t found;
+    struct ledger_entry entries[FAULTS_MAX];
+};
+
+static void check_entry(void *argument, const struct ledger_entry *entry) {
+    struct overruns *overruns = argument;
+    if (find_overrun(entry) < entry->capacity && overruns->found++ < FAULTS_MAX)
+        overruns->entries[overruns->found - 1] = *entry;
+}
+
+static void report_structure(const char *what, unsigned arena) {
+    char line[120];
+    struct text text = {line, 0, sizeof line - 1, -1};
+    text_add(&text, what);
+    if (arena != ARENA_NONE) {
+        text_add(&text, ", arena ");
+        text_add_decimal(&text, arena);
+    }
+    line[text.length] = '\0';
+    message_print(line);
+}
+
+PUBLIC int cadastre_check(void) {
+    struct overruns overruns = {0};
+    int faults = 0;
+    if (misuse_is_inside_malloc("cadastre_check"))
+        return 0;
+    process_enter();
+    for (unsigned i = 0; i < arenas_count(); i++) {
+        if (!arena_is_valid(arenas_at(i))) {
+            report_structure("check: the zones and slabs contradict each other", i);
+            faults++;
+        }
+    }
+    if (!large_is_valid()) {
+        report_structure("check: the tree of LARGE mappings is broken", ARENA_NONE);
+        faults++;
+    }
+    ledger_visit_live(check_entry, &overruns);
+    for (size_t i = 0; i < min_size(overruns.found, FAULTS_MAX); i++)
+        check_canary("cadastre_check", &overruns.entries[i]);
+    return (int)min_size((size_t)faults + overruns.found, INT32_MAX);
 }

@@ -8,13 +8,10 @@
 #ifndef DEBUG_H
 #define DEBUG_H
 
-#include "base.h"
-
-/* Constant after boot. */
-extern bool debug_modes;
+#include "process.h"
 
 INLINE bool debug_is_on(void) {
-    return UNLIKELY(debug_modes);
+    return UNLIKELY(process_debugs);
 }
 
 /* As malloc, aligned_alloc (a power of two) and calloc of one element, which their callers have checked. `frame` is

@@ -1,9 +1,12 @@
 #include "process.h"
+#include "history.h"
 #include "large.h"
+#include "ledger.h"
 #include "message.h"
 #include "metadata.h"
 #include "options.h"
 #include "os.h"
+#include "quarantine.h"
 #include <pthread.h>
 #include <unistd.h>
 
@@ -35,9 +38,13 @@ static void before_fork(void) {
     arenas_lock_all();
     large_lock();
     metadata_lock();
+    ledger_lock();
+    quarantine_lock();
 }
 
 static void after_fork_in_parent(void) {
+    quarantine_unlock();
+    ledger_unlock();
     metadata_unlock();
     large_unlock();
     arenas_unlock_all();
@@ -48,6 +55,8 @@ static void after_fork_in_parent(void) {
 
 static void after_fork_in_child(void) {
     tcache_adopt_orphans();
+    quarantine_reset_lock();
+    ledger_reset_lock();
     metadata_reset_lock();
     large_reset_lock();
     arenas_reset_locks(tcache_is_real(tcache_current) ? tcache_current->owner : NULL);
@@ -68,6 +77,8 @@ static void thread_exit(void *set) {
 
 /* The cache is put in place before the key, as pthread_setspecific may allocate. */
 static struct tcache *enter_thread(void) {
+    if (process_debugs)
+        return tcache_current;
     if (!tcache_is_real(tcache_current))
         tcache_attach();
     if (tcache_is_real(tcache_current) && has_thread_key)
@@ -76,10 +87,32 @@ static struct tcache *enter_thread(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------------ boot */
+bool process_debugs;
+
+static bool wants_debugging(void) {
+    static const enum option_id modes[] = {OPTION_STACKS, OPTION_SCRIBBLE,   OPTION_PERTURB,    OPTION_CANARIES,
+                                           OPTION_GUARD,  OPTION_QUARANTINE, OPTION_CHECK_EACH, OPTION_HISTORY};
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+        if (option_value(modes[i]) != 0)
+            return true;
+    return false;
+}
+
+static void boot_debugging(void) {
+    process_debugs = wants_debugging();
+    if (option_value(OPTION_QUARANTINE) != 0 && !quarantine_boot(option_value(OPTION_QUARANTINE)))
+        message_print("no memory for the quarantine");
+    if (option_value(OPTION_HISTORY) != 0 && !history_boot(option_value(OPTION_HISTORY)))
+        message_print("no memory for the history");
+    if (option_value(OPTION_GUARD) == GUARD_EDGES)
+        large_guard_edges();
+}
+
 static void boot(void) {
     os_boot();
     directory_boot();
     options_boot(environ);
+    boot_debugging();
     arenas_boot((unsigned)option_value(OPTION_ARENAS));
     store_release(&boot_state, BOOT_RUNNING);
     /* From here on this thread may allocate: both of these do, in some C libraries or for the many-th caller. */

@@ -16,12 +16,12 @@
 #include <errno.h>
 #include <string.h>
 
-#define FILL_TAKEN   0xAA
-#define FILL_GIVEN   0x55
-#define FILL_CANARY  0xCA
-#define CANARY_MIN   ((size_t)8) /* bytes behind every block, at the least */
-#define DEPTH_MIN    4 /* frames, when no depth is asked for: to see past our operator new and a string's constructor */
-#define CONTEXT_MAX  6000
+#define FILL_TAKEN  0xAA
+#define FILL_GIVEN  0x55
+#define FILL_CANARY 0xCA
+#define CANARY_MIN  ((size_t)8) /* bytes behind every block, at the least */
+#define DEPTH_MIN   4 /* frames, when no depth is asked for: to see past our operator new and a string's constructor */
+#define CONTEXT_MAX 6000
 
 static _Atomic size_t calls; /* for CADASTRE_CHECK_EACH */
 
@@ -34,8 +34,13 @@ static uint32_t record_stack(const void *frame) {
     return stacks_record((unsigned)max_size(option_value(OPTION_STACKS), DEPTH_MIN), frame);
 }
 
+static bool scribbles(void) {
+    return option_value(OPTION_SCRIBBLE) != 0;
+}
+
 static struct ledger_entry entry_for(void *block, size_t size, size_t capacity, bool live, const void *frame) {
-    return (struct ledger_entry){(uintptr_t)block, size, capacity, record_stack(frame), current_thread(), live};
+    return (struct ledger_entry){(uintptr_t)block,    size, capacity, record_stack(frame), current_thread(), live,
+                                 !live && scribbles()};
 }
 
 static void add_context(struct text *text, const struct ledger_entry *entry) {
@@ -91,10 +96,6 @@ static void check_canary(const char *call, const struct ledger_entry *entry) {
         report_byte(call, "written past the end of the block", entry, at);
 }
 
-static bool scribbles(void) {
-    return option_value(OPTION_SCRIBBLE) != 0;
-}
-
 static void fill_taken(uint8_t *block, size_t size) {
     uint8_t perturb = (uint8_t)option_value(OPTION_PERTURB);
     if (scribbles())
@@ -112,17 +113,19 @@ static void fill_given(uint8_t *block, size_t size) {
 }
 
 /* A freed block must be as fill_given left it, or zero where the kernel has had the page since. */
-static void check_given(const char *call, const void *block, size_t capacity, bool may_be_zero) {
+static void check_given(const char *call, void *block, size_t capacity, bool may_be_zero) {
     const uint8_t *bytes = block;
     struct ledger_entry entry;
     size_t at = 0;
-    if (!scribbles() || !ledger_find((uintptr_t)block, &entry) || entry.live)
+    if (!ledger_find((uintptr_t)block, &entry) || !entry.filled)
         return;
     capacity = min_size(capacity, entry.capacity);
     while ((at = find_other(bytes, at, capacity, FILL_GIVEN)) < capacity && may_be_zero && bytes[at] == 0)
         at++;
-    if (at < capacity)
+    if (at < capacity) {
         report_byte(call, "written after it was freed", &entry, at);
+        memset(block, FILL_GIVEN, capacity); /* once is enough */
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------- giving back */

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE
 #include "leaks.h"
 #include "arenas.h"
 #include "ledger.h"
@@ -95,7 +94,9 @@ static bool by_origin(const void *items, size_t a, size_t b) {
 
 static bool by_bytes_falling(const void *items, size_t a, size_t b) {
     const struct group *groups = items;
-    return groups[a].bytes > groups[b].bytes;
+    if (groups[a].bytes != groups[b].bytes)
+        return groups[a].bytes > groups[b].bytes;
+    return groups[a].first->address < groups[b].first->address;
 }
 
 static bool same_origin(const struct block *a, const struct block *b) {

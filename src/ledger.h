@@ -17,6 +17,7 @@ struct ledger_entry {
     uint32_t stack;  /* of who took it, or gave it back; stacks_get; 0: none was recorded */
     uint32_t thread; /* as gettid(2) */
     bool live;
+    bool filled; /* freed, and filled with the byte that marks that */
 };
 
 /* Notes an entry, in the place of what there is for its address. false: there is no memory for it. */

@@ -19,6 +19,7 @@ static NOINLINE void *malloc_debug(size_t size) {
 
 static NOINLINE void *malloc_slow(size_t size) {
     bool zeroed;
+    process_enter(); /* which reads the options */
     if (debug_is_on())
         return malloc_debug(size);
     return size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
@@ -30,6 +31,7 @@ static NOINLINE void *calloc_debug(size_t size) {
 
 static NOINLINE void *calloc_slow(size_t size) {
     bool zeroed;
+    process_enter();
     if (debug_is_on())
         return calloc_debug(size);
     void *block =

@@ -118,6 +118,7 @@ void text_add_HEX(struct text *text, uint64_t value) {
 
 /* ------------------------------------------------------------------------------------------------- the log */
 static const char *_Atomic log_path; /* NULL: standard error */
+static int kept_stderr = -1;         /* a second descriptor of it; constant after boot */
 
 void message_log_to(const char *path) {
     store_relaxed(&log_path, path == NULL || *path == '\0' ? NULL : path);
@@ -134,21 +135,34 @@ static void add_log_path(struct text *text, const char *path) {
     }
 }
 
+static bool is_open(int fd) {
+    return syscall3(SYS_fcntl, fd, F_GETFD, 0) >= 0;
+}
+
+void message_keep_stderr(void) {
+    long fd = syscall3(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, 200);
+    kept_stderr = fd < 0 ? -1 : (int)fd;
+}
+
+static int open_stderr(void) {
+    return !is_open(STDERR_FILENO) && kept_stderr >= 0 ? kept_stderr : STDERR_FILENO;
+}
+
 /* Opened for each report, since a program may close what it does not know. */
 int message_open_log(void) {
     const char *path = load_relaxed(&log_path);
     char buffer[4096];
     struct text text = {buffer, 0, sizeof buffer - 1, -1};
     if (path == NULL)
-        return STDERR_FILENO;
+        return open_stderr();
     add_log_path(&text, path);
     buffer[text.length] = '\0';
     long fd = syscall4(SYS_openat, AT_FDCWD, (long)buffer, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
-    return fd < 0 ? STDERR_FILENO : (int)fd;
+    return fd < 0 ? open_stderr() : (int)fd;
 }
 
 void message_close_log(int fd) {
-    if (fd != STDERR_FILENO)
+    if (fd != STDERR_FILENO && fd != kept_stderr)
         syscall3(SYS_close, fd, 0, 0);
 }
 

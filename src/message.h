@@ -34,6 +34,9 @@ bool message_write(int fd, const char *bytes, size_t count);
  */
 void message_log_to(const char *path);
 int message_open_log(void); /* a descriptor for a longer report */
+
+/* Keeps a way to standard error for reports at exit: many programs close it there, to see whether all was written. */
+void message_keep_stderr(void);
 void message_close_log(int fd);
 
 /* One line to the log: "cadastre: " and `line`, in one write. */

@@ -101,14 +101,23 @@ static bool wants_debugging(void) {
     return false;
 }
 
+static void apply_option(enum option_id id) {
+    if (id == OPTION_LOG)
+        message_log_to(option_text(OPTION_LOG));
+}
+
 static void boot_debugging(void) {
     process_debugs = wants_debugging();
+    apply_option(OPTION_LOG);
+    options_on_change(apply_option);
     if (option_value(OPTION_QUARANTINE) != 0 && !quarantine_boot(option_value(OPTION_QUARANTINE)))
         message_print("no memory for the quarantine");
     if (option_value(OPTION_HISTORY) != 0 && !history_boot(option_value(OPTION_HISTORY)))
         message_print("no memory for the history");
     if (option_value(OPTION_GUARD) == GUARD_EDGES)
         large_guard_edges();
+    if (option_value(OPTION_LEAKS) != 0 || option_value(OPTION_STATS) == STATS_EXIT)
+        message_keep_stderr();
 }
 
 static void boot(void) {

@@ -17,10 +17,15 @@ PUBLIC int cadastre_option_get(const char *name, char *value, size_t size) {
     return option_print(id, value, size) ? 0 : fail(ERANGE);
 }
 
+/* These have an effect only where every call comes by a slow path. */
+static bool has_effect(enum option_id id) {
+    return process_debugs || (id != OPTION_SCRIBBLE && id != OPTION_PERTURB && id != OPTION_CHECK_EACH);
+}
+
 PUBLIC int cadastre_option_set(const char *name, const char *value) {
     process_enter();
     enum option_id id = option_find(name);
-    int error = id == OPTIONS ? ENOENT : option_change(id, value);
+    int error = id == OPTIONS ? ENOENT : !has_effect(id) ? EPERM : option_change(id, value);
     return error == 0 ? 0 : fail(error);
 }
 

@@ -58,6 +58,8 @@
 #define TCACHE_BYTES_MAX     (2 * MIB)   /* of the blocks that one thread's magazines may hold */
 #define SWEEP_PERIOD         16          /* refills and full magazines from one look at an idle magazine to the next */
 #define PARKED_BYTES_MAX     (256 * KIB) /* of the blocks in a cache that waits for the next thread */
+#define RETIRED_MAX          8           /* spans of LARGE blocks that one thread may keep */
+#define RETIRED_BYTES_MAX    (16 * MIB)  /* of the spans that all threads together may keep */
 #define OUTGOING_ENTRIES     254
 #define OUTGOING_BYTES_MAX   (256 * KIB)
 

@@ -26,6 +26,7 @@ struct slab_line {
 #define OWNER_CLASS_SHIFT   5
 #define OWNER(arena, class) ((uint32_t)(arena) << OWNER_ARENA_SHIFT | (uint32_t)(class) << OWNER_CLASS_SHIFT)
 #define OWNER_ARENA(owner)  ((owner) >> OWNER_ARENA_SHIFT)
+#define OWNER_LARGE         UINT32_MAX /* not a slab: a LARGE block starts in this unit */
 #define OWNER_CLASS(owner)  (((owner) & (OWNER(1, 0) - 1)) >> OWNER_CLASS_SHIFT)
 
 /* A leaf holds the lines of 4 GiB of addresses: their units are numbered by the upper half of a 32-bit word. The states
@@ -58,6 +59,12 @@ INLINE struct slab_line *directory_find(uintptr_t address) {
 /* Where a line's states are noted. */
 INLINE state_byte *_Atomic *slab_states(const struct slab_line *line) {
     return (state_byte * _Atomic *)(line + LEAF_LINES);
+}
+
+/* Whether there is a line for `address` that may be written to. */
+INLINE bool directory_has(uintptr_t address) {
+    uintptr_t slot = address >> LEAF_SHIFT;
+    return slot < LEAF_COUNT && load_acquire(&directory.leaves[slot]) != 0;
 }
 
 void directory_boot(void);

@@ -1,5 +1,6 @@
 #include "large.h"
 #include "config.h"
+#include "directory.h"
 #include "lock.h"
 #include "message.h"
 #include "metadata.h"
@@ -15,13 +16,12 @@ static struct lock lock = LOCK_INIT(LOCK_LARGE);
 static struct node *root; /* this and the next four under lock */
 static struct node_list age;
 static struct node_list busy;
-static struct node *spares; /* linked by left */
+static struct node *spares; /* linked by left; kept for good, as a wrong free may yet look at one */
 static unsigned spare_count;
 static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under lock */
 static bool guard_edges;                           /* constant after boot */
 
 #define SPARES_NEEDED 2 /* a span is split in three at the most */
-#define SPARES_KEPT   16
 
 static struct node *find_live(const void *block) {
     struct node *node = spantree_find_exact(root, (uintptr_t)block);
@@ -64,13 +64,9 @@ static void release(struct node *node) {
 }
 
 static void drop_node(struct node *node) {
-    if (spare_count < SPARES_KEPT) {
-        node->left = spares;
-        spares = node;
-        spare_count++;
-    } else {
-        metadata_give(node, sizeof *node);
-    }
+    node->left = spares;
+    spares = node;
+    spare_count++;
 }
 
 static struct node *take_spare(void) {
@@ -96,7 +92,11 @@ static bool lock_with_spares(void) {
 
 static struct node *add_node(uintptr_t start, size_t span, enum large_kind kind) {
     struct node *node = take_spare();
-    *node = (struct node){.start = start, .span = span, .kind = (uint8_t)kind};
+    store_relaxed(&node->start, start);
+    store_relaxed(&node->kind, (uint8_t)kind);
+    store_relaxed(&node->size, 0);
+    node->span = span;
+    node->retained = node->guarded = false;
     spantree_insert(&root, node);
     return node;
 }
@@ -104,6 +104,64 @@ static struct node *add_node(uintptr_t start, size_t span, enum large_kind kind)
 static void remove_node(struct node *node) {
     spantree_remove(&root, node);
     drop_node(node);
+}
+
+/* ---------------------------------------------------------------------------------- blocks found without the lock
+ * The directory's line for the unit in which a LARGE block starts has a mark, and its node in place of the states: no
+ * two blocks longer than a unit start in one. */
+static void note_block(struct node *node) {
+    struct slab_line *line = directory_find(node->start);
+    if (!directory_has(node->start))
+        return;
+    store_relaxed(slab_states(line), (state_byte *)node);
+    store_release(&line->owner, OWNER_LARGE);
+}
+
+static void forget_block(uintptr_t start) {
+    struct slab_line *line = directory_find(start);
+    if (load_relaxed(&line->owner) == OWNER_LARGE)
+        store_relaxed(&line->owner, 0);
+}
+
+static struct node *find_noted(uintptr_t start) {
+    const struct slab_line *line = directory_find(start);
+    if (load_acquire(&line->owner) != OWNER_LARGE)
+        return NULL;
+    struct node *node = (struct node *)load_relaxed(slab_states(line));
+    return node != NULL && load_relaxed(&node->start) == start ? node : NULL;
+}
+
+static bool change_kind(struct node *node, uint8_t from, uint8_t to) {
+    return atomic_compare_exchange_strong_explicit(&node->kind, &from, to, memory_order_acq_rel, memory_order_relaxed);
+}
+
+struct node *large_retire(void *block, size_t span_max, size_t *span) {
+    struct node *node = find_noted((uintptr_t)block);
+    if (node == NULL || node->span > span_max || node->guarded)
+        return NULL;
+    *span = node->span;
+    return change_kind(node, LARGE_LIVE, LARGE_RETIRED) ? node : NULL;
+}
+
+/* What is cut off when a span of `need` is cut from one with `excess` more: all that could serve another request, or
+ * that would waste more than an eighth. */
+static bool worth_cutting(size_t excess, size_t need) {
+    return excess >= SMALL_MAX || excess > need / 8;
+}
+
+static size_t span_of(size_t size) {
+    return round_up(size == 0 ? 1 : size, os_page_size());
+}
+
+bool large_fits(const struct node *node, size_t size) {
+    size_t span = span_of(size);
+    return node->span >= span && !worth_cutting(node->span - span, span);
+}
+
+void *large_revive(struct node *node, size_t size) {
+    store_relaxed(&node->size, size);
+    store_release(&node->kind, LARGE_LIVE);
+    return (void *)load_relaxed(&node->start);
 }
 
 /* A free span that is in the tree joins its neighbours of the same kind; gives the node of the whole. */
@@ -136,12 +194,6 @@ static void cache(struct node *node) {
 
 /* ----------------------------------------------------------------------------------------- taking and giving */
 
-/* What is cut off when a span of `need` is cut from one with `excess` more: all that could serve another request, or
- * that would waste more than an eighth. */
-static bool worth_cutting(size_t excess, size_t need) {
-    return excess >= SMALL_MAX || excess > need / 8;
-}
-
 /* A free node becomes live: from the first multiple of `alignment`, `span` bytes and what is not worth cutting. */
 static struct node *take_node(struct node *node, size_t span, size_t alignment) {
     enum large_kind kind = node->kind;
@@ -168,10 +220,6 @@ static struct node *take_node(struct node *node, size_t span, size_t alignment) 
     if (kind == LARGE_PURGED)
         os_account_large_resident((ptrdiff_t)node->span);
     return node;
-}
-
-static size_t span_of(size_t size) {
-    return round_up(size == 0 ? 1 : size, os_page_size());
 }
 
 static void *map_guarded(size_t span, size_t alignment) {
@@ -224,6 +272,7 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
         void *p = os_map_aligned(span, alignment);
         if (p == NULL)
             return NULL;
+        directory_add((uintptr_t)p); /* or it is just not found without the lock */
         if (!lock_with_spares()) {
             os_unmap(p, span);
             return NULL;
@@ -233,6 +282,7 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
         os_account_large_resident((ptrdiff_t)span);
     }
     node->size = size;
+    note_block(node);
     os_account_large_live((ptrdiff_t)node->span);
     void *block = (void *)node->start;
     lock_release(&lock);
@@ -253,6 +303,7 @@ static void unmap_span(uintptr_t start, size_t span) {
 
 /* Frees the node, the lock held at first and released here. */
 static void give_unlocking(struct node *node) {
+    forget_block(node->start);
     uintptr_t start = node->start;
     size_t span = node->span;
     bool guarded = node->guarded;
@@ -271,7 +322,7 @@ static void give_unlocking(struct node *node) {
 static bool give_of_kind(void *block, enum large_kind kind) {
     lock_acquire(&lock);
     struct node *node = spantree_find_exact(root, (uintptr_t)block);
-    if (node == NULL || node->kind != kind) {
+    if (node == NULL || !change_kind(node, (uint8_t)kind, LARGE_HELD)) {
         lock_release(&lock);
         return false;
     }
@@ -290,10 +341,14 @@ bool large_give_held(void *block) {
 bool large_hold(void *block) {
     lock_acquire(&lock);
     struct node *node = find_live(block);
-    if (node != NULL)
-        node->kind = LARGE_HELD;
+    bool held = node != NULL && change_kind(node, LARGE_LIVE, LARGE_HELD);
     lock_release(&lock);
-    return node != NULL;
+    return held;
+}
+
+void large_give_retired(struct node *node) {
+    lock_acquire(&lock);
+    give_unlocking(node);
 }
 
 void large_set_size(void *block, size_t size) {
@@ -376,9 +431,11 @@ void *large_resize(void *block, size_t size, bool may_move) {
             return NULL;
         }
         spantree_remove(&root, node);
+        forget_block(node->start);
         node->start = (uintptr_t)moved;
         node->span = span;
         spantree_insert(&root, node);
+        note_block(node);
         block = moved;
     }
     node->span = span;

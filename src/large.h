@@ -18,8 +18,9 @@
 enum large_kind {
     LARGE_CACHED, /* the first two index the search for a fit */
     LARGE_PURGED,
-    LARGE_BUSY, /* on its way from CACHED to PURGED */
-    LARGE_HELD, /* freed, and kept out of use: large_hold */
+    LARGE_BUSY,    /* on its way from CACHED to PURGED */
+    LARGE_HELD,    /* freed, and kept out of use: large_hold */
+    LARGE_RETIRED, /* freed, and kept by a thread: large_retire */
     LARGE_LIVE,
 };
 
@@ -37,6 +38,16 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed);
 
 /* Frees the block that starts at `block`. false: there is no live one. */
 bool large_give(void *block);
+
+/*
+ * A thread may keep spans of freed blocks for itself, without the lock: it retires a live block, and revives one that it
+ * has retired, or gives it back to all. Nobody else touches a retired span.
+ */
+struct node;
+struct node *large_retire(void *block, size_t span_max, size_t *span); /* NULL: no such live block, or a longer one */
+bool large_fits(const struct node *node, size_t size);                 /* it may be revived for so many bytes */
+void *large_revive(struct node *node, size_t size);
+void large_give_retired(struct node *node);
 
 /* Frees the block in two steps, for the quarantine: from now on it is not live; and then it may be used again. false:
  * there is no such block. */

@@ -19,6 +19,9 @@ static NOINLINE void *malloc_debug(size_t size) {
 
 static NOINLINE void *malloc_slow(size_t size) {
     bool zeroed;
+    void *block = size > SMALL_MAX ? tcache_take_large(tcache_current, size) : NULL;
+    if (block != NULL)
+        return block;
     process_enter(); /* which reads the options */
     if (debug_is_on())
         return malloc_debug(size);
@@ -77,7 +80,7 @@ static NOINLINE void free_debug(void *block) {
 }
 
 static NOINLINE void free_slow(void *block) {
-    if (block == NULL)
+    if (block == NULL || tcache_keep_large(tcache_current, block))
         return;
     if (debug_is_on()) {
         free_debug(block);

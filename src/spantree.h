@@ -15,14 +15,14 @@
 struct node {
     struct node *left;
     struct node *right;
-    uintptr_t start;
+    _Atomic uintptr_t start; /* atomic, as the kind: may be read without the lock, even when the node is a spare */
     size_t span;
     size_t fit[SPAN_FITS]; /* the longest span of kind 0, 1 in this subtree */
-    uint8_t kind;
+    _Atomic uint8_t kind;  /* from and to kind 0 and 1 under the owner's lock only */
     /* The owner's own. */
     bool retained;
     bool guarded; /* its mapping is a page longer on either side */
-    size_t size;
+    _Atomic size_t size;
     struct node *older; /* in one of the owner's lists */
     struct node *newer;
     uint64_t stamp;

@@ -1,7 +1,9 @@
 #include "tcache.h"
+#include "large.h"
 #include "message.h"
 #include "metadata.h"
 #include "os.h"
+#include "spantree.h"
 #include <string.h>
 
 /* The lists of an arena's caches, under its lock. */
@@ -242,6 +244,82 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
     return entry.block;
 }
 
+/* ---------------------------------------------------------------------------------------------- LARGE blocks */
+static _Atomic size_t retired_claims; /* of all threads together */
+
+static bool claim(struct tcache *cache, size_t bytes) {
+    if (add_relaxed(&retired_claims, bytes) + bytes > RETIRED_BYTES_MAX) {
+        sub_relaxed(&retired_claims, bytes);
+        return false;
+    }
+    cache->retired_bytes_max += bytes;
+    return true;
+}
+
+/* Takes one of the kept spans out of the list. The count first: what a child of fork sees is at most short of one. */
+static struct node *unlist(struct tcache *cache, unsigned at, size_t span) {
+    unsigned last = load_relaxed(&cache->retired_count) - 1;
+    struct node *node = load_relaxed(&cache->retired[at]);
+    store_release(&cache->retired_count, last);
+    store_release(&cache->retired[at], load_relaxed(&cache->retired[last]));
+    cache->retired_bytes -= span;
+    return node;
+}
+
+static void give_up_oldest(struct tcache *cache) {
+    const struct node *oldest = load_relaxed(&cache->retired[0]);
+    large_give_retired(unlist(cache, 0, oldest->span));
+}
+
+static bool make_room(struct tcache *cache, size_t span) {
+    size_t bytes = cache->retired_bytes + span;
+    if (bytes > cache->retired_bytes_max && !claim(cache, bytes - cache->retired_bytes_max) &&
+        span > cache->retired_bytes_max)
+        return false;
+    while (load_relaxed(&cache->retired_count) == RETIRED_MAX || cache->retired_bytes + span > cache->retired_bytes_max)
+        give_up_oldest(cache);
+    arenas_keep_contract();
+    return true;
+}
+
+bool tcache_keep_large(struct tcache *cache, void *block) {
+    size_t span;
+    if (!tcache_is_real(cache))
+        return false;
+    struct node *node = large_retire(block, RETIRED_BYTES_MAX / 2, &span);
+    if (node == NULL)
+        return false;
+    if (UNLIKELY(load_relaxed(&cache->retired_count) == RETIRED_MAX ||
+                 cache->retired_bytes + span > cache->retired_bytes_max) &&
+        !make_room(cache, span)) {
+        large_give_retired(node);
+        arenas_keep_contract();
+        return true;
+    }
+    unsigned count = load_relaxed(&cache->retired_count);
+    store_release(&cache->retired[count], node);
+    store_release(&cache->retired_count, count + 1);
+    cache->retired_bytes += span;
+    return true;
+}
+
+void *tcache_take_large(struct tcache *cache, size_t size) {
+    for (unsigned at = load_relaxed(&cache->retired_count); at-- > 0;) {
+        const struct node *node = load_relaxed(&cache->retired[at]);
+        if (large_fits(node, size))
+            return large_revive(unlist(cache, at, node->span), size);
+    }
+    return NULL;
+}
+
+static void drain_large(struct tcache *cache) {
+    while (load_relaxed(&cache->retired_count) > 0)
+        give_up_oldest(cache);
+    sub_relaxed(&retired_claims, cache->retired_bytes_max);
+    cache->retired_bytes_max = 0;
+    arenas_keep_contract();
+}
+
 /* ------------------------------------------------------------------------------------------------ life cycle */
 static void list_add(struct tcache **list, struct tcache *cache) {
     cache->prev = NULL;
@@ -324,6 +402,7 @@ void tcache_detach(struct tcache *cache) {
     struct tcache **parked = &lists[arena->index].parked;
     if (cache->outgoing != NULL)
         flush_outgoing(cache);
+    drain_large(cache);
     if (bytes_of(cache) > PARKED_BYTES_MAX)
         tcache_drain(cache);
     arena_lock(arena);
@@ -344,6 +423,7 @@ void tcache_detach(struct tcache *cache) {
 }
 
 void tcache_drain(struct tcache *cache) {
+    drain_large(cache);
     if (cache->outgoing != NULL)
         flush_outgoing(cache);
     for (unsigned class = 0; class < CLASSES; class ++) {

@@ -42,6 +42,11 @@ struct tcache {
     struct tcache *next;     /* in its arena's list of active or of parked caches; under the arena's lock */
     struct tcache *prev;
     struct batch *outgoing; /* NULL until the first block of another arena's */
+    /* Spans of LARGE blocks that the thread has freed, newest last. */
+    struct node *_Atomic retired[RETIRED_MAX];
+    atomic_uint retired_count; /* as magazine.top */
+    size_t retired_bytes;
+    size_t retired_bytes_max; /* what the thread has claimed for them */
     /* The sweep: a class in turn, every SWEEP_PERIOD slow paths. */
     uint16_t sweep_ticks;
     uint16_t swept_class;
@@ -111,6 +116,15 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *l
     cache->outgoing_left -= (ptrdiff_t)slab_block_size(line);
     return true;
 }
+
+/* ------------------------------------------------------------------------------------------ LARGE blocks */
+
+/* A live LARGE block out of a span that the thread keeps; NULL: none fits. */
+void *tcache_take_large(struct tcache *cache, size_t size);
+
+/* Frees a live LARGE block, whose span the thread keeps. false, and nothing done: there is no such block, or it cannot be
+ * kept. */
+bool tcache_keep_large(struct tcache *cache, void *block);
 
 /* ------------------------------------------------------------------------------------------ the slow paths */
 

@@ -9,18 +9,27 @@
 #include <errno.h>
 #include <stdint.h>
 
-/* `alignment` is a power of two. Blocks of a class that is a multiple of it are aligned, as slabs start on a unit's
- * boundary. */
-static NOINLINE void *take_aligned(size_t alignment, size_t size) {
+/* A class that is a multiple of the alignment has aligned blocks, as slabs start on a unit's boundary. */
+static NOINLINE void *take_aligned_slow(size_t alignment, size_t size) {
     bool zeroed;
     process_enter(); /* which reads the options */
     if (debug_is_on())
         return debug_take(size, alignment, false, __builtin_frame_address(0));
-    if (alignment <= BLOCK_ALIGN)
-        return cadastre_malloc(size);
     if (size <= SMALL_MAX && alignment < UNIT_SIZE)
         return request_block(sizeclass_of_aligned(size, alignment), size, &zeroed);
     return request_large(size, size, alignment, &zeroed);
+}
+
+/* `alignment` is a power of two. */
+static void *take_aligned(size_t alignment, size_t size) {
+    if (alignment <= BLOCK_ALIGN)
+        return cadastre_malloc(size);
+    if (LIKELY(size <= SMALL_MAX && alignment < UNIT_SIZE)) {
+        void *block = tcache_take(tcache_current, sizeclass_of_aligned(size, alignment), size, NULL);
+        if (LIKELY(block != NULL))
+            return block;
+    }
+    return take_aligned_slow(alignment, size);
 }
 
 PUBLIC void *cadastre_aligned_alloc(size_t alignment, size_t size) {

@@ -17,24 +17,18 @@ static void *take_anywhere(unsigned class, size_t size, uint8_t *state) {
     return block;
 }
 
-static void *pop(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
-    struct magazine *magazine = tcache_own_magazine(cache, class);
-    return sizeclass_is_tiny(class) ? tcache_pop(magazine, TINY, size, state)
-                                    : tcache_pop(magazine, SMALL, size, state);
-}
-
 static struct arena *home_of(struct tcache *cache) {
     return tcache_is_real(cache) ? cache->owner : arenas_at(0);
 }
 
 static void *take_block(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {
+    void *block = tcache_take(cache, class, size, state);
+    if (block != NULL)
+        return block;
     bool is_loose = sizeclass_is_tiny(class) && sizeclasses[class].size - size > STATE_SLACK_MAX; /* for alignment */
     if (!tcache_is_real(cache) || is_loose)
         return tcache_take_direct(home_of(cache), true, class, size, state);
-    void *block = pop(cache, class, size, state);
-    if (block == NULL && tcache_refill(cache, class))
-        block = pop(cache, class, size, state);
-    return block;
+    return tcache_refill(cache, class) ? tcache_take(cache, class, size, state) : NULL;
 }
 
 static COLD void *take_at_any_price(struct tcache *cache, unsigned class, size_t size, uint8_t *state) {

@@ -35,7 +35,7 @@ const uint8_t sizeclass_of_small[SMALL_MAX / 128] = {SMALL64(0),   SMALL64(64), 
 
 unsigned sizeclass_of_aligned(size_t size, size_t alignment) {
     unsigned class = sizeclass_of(max_size(size, alignment));
-    while (sizeclasses[class].size % alignment != 0)
+    while ((sizeclasses[class].size & (alignment - 1)) != 0)
         class ++;
     return class;
 }

@@ -120,13 +120,31 @@ $(BUILD)/tests/%.t: tests/%.c $(BUILD)/libcadastre.so Makefile $(BUILD)/flags
 -include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d)
 
 # ---------------------------------------------------------------------------------------- the benchmarks
-# Linked with nothing of ours: the allocator under test is preloaded.
-BENCH_SRCS := $(wildcard bench/*.c)
-bench: $(BENCH_SRCS:%.c=build/%)
-build/bench/%: bench/%.c Makefile
+# Linked with nothing of ours: the allocator under test is preloaded. bench/*.cc make one program, on google-benchmark.
+ifeq ($(origin CXX),default)
+CXX         := $(CROSS)g++
+endif
+SUITE_SRCS  := $(wildcard bench/*.cc)
+SUITE_OBJS  := $(SUITE_SRCS:%.cc=$(BUILD)/%.o)
+SUITE_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wstrict-prototypes,$(WARN)) -O2 -g -fno-builtin -pthread \
+               -MMD -MP
+# For the self-test: glibc's malloc, slow, leaking, and neither.
+PLANTED     := $(patsubst %,$(BUILD)/bench/planted-%.so,delay leak nothing)
+
+bench: $(BUILD)/bench/kvserver $(BUILD)/bench/suite $(BUILD)/bench/nothing $(PLANTED)
+
+$(BUILD)/bench/%.o: bench/%.cc Makefile $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CXX) $(SUITE_FLAGS) -c $< -o $@
+$(BUILD)/bench/suite: $(SUITE_OBJS)
+	$(CXX) -pthread $^ -lbenchmark -ldl -o $@
+$(BUILD)/bench/planted-%.so: bench/planted.c Makefile $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(STD) $(WARN) -O2 -fno-builtin -fPIC -shared -DPLANTED_$* $< -o $@
+$(BUILD)/bench/%: bench/%.c Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(STD) $(WARN) -Iinclude -O2 -g -fno-builtin -pthread -MMD -MP $< -ldl -o $@
--include $(BENCH_SRCS:%.c=build/%.d)
+-include $(SUITE_OBJS:.o=.d) $(BUILD)/bench/kvserver.d
 
 # ------------------------------------------------------------------------------------------- installing
 # A program may call malloc through its other libraries alone: the linker is to take ours for it all the same.

@@ -1,0 +1,4 @@
+/* What the case process/start-up starts. */
+int main(void) {
+    return 0;
+}

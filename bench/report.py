@@ -324,7 +324,7 @@ def field_of(path, key):
         return next((line.split(":", 1)[1].strip() for line in file if line.startswith(key)), "unknown")
 
 
-def circumstances(commit, allocators, repeats, failures):
+def circumstances(commit, allocators, repeats, lacking, failures):
     """What the figures were taken on: without it they cannot be compared with any others."""
     try:
         with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
@@ -339,6 +339,7 @@ def circumstances(commit, allocators, repeats, failures):
         f"- compiler: {first_line('gcc', '--version')}",
         "- allocators: " + ", ".join(f"{a.name} {a.version}" for a in allocators) + "; all at their defaults",
         f"- commit {commit}, {datetime.date.today()}, whole repetitions: {repeats}",
+        *(f"- not compared, for want of it: {package} (`scripts/bench --install` gets it)" for package in lacking),
         *(f"- failed: {failure}" for failure in failures),
     )) + "\n"
 

@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -212,7 +213,7 @@ class Session:
         self.interrupted = False
         self.repeats_done = 0
         self.file = open(results, "w", newline="")
-        self.csv = csv.DictWriter(self.file, report.COLUMNS, restval="", extrasaction="ignore")
+        self.csv = csv.DictWriter(self.file, report.COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
         self.csv.writeheader()
 
     def write(self, point, allocator, repetition, record):
@@ -465,6 +466,7 @@ def self_test(scratch):
 def main():
     parser = argparse.ArgumentParser(prog="scripts/bench")
     parser.add_argument("--allocator", nargs=3, action="append", default=[], metavar=("NAME", "LIBRARY", "VERSION"))
+    parser.add_argument("--lacking", action="append", default=[], metavar="PACKAGE")
     parser.add_argument("--commit", default="unknown")
     parser.add_argument("--output", default="")
     parser.add_argument("--filter", default="")
@@ -472,6 +474,8 @@ def main():
     for flag in ("--quick", "--programs", "--callgrind", "--self-test"):
         parser.add_argument(flag, action="store_true")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda caught, _: sys.exit(128 + caught))  # and not without clearing up
     scratch = tempfile.mkdtemp(prefix="cadastre-bench.")
     try:
         if options.self_test:
@@ -502,7 +506,8 @@ def main():
         session = Session(runner, points, allocators, plan, results, options.commit)
         session.run()
         report.write(results, output, legend, allocators,
-                     report.circumstances(options.commit, allocators, session.repeats_done, session.failures))
+                     report.circumstances(options.commit, allocators, session.repeats_done, options.lacking,
+                                          session.failures))
         return 130 if session.interrupted else 1 if session.failures else 0
     except Failed as failure:
         print(f"bench: {failure}", file=sys.stderr)

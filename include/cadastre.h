@@ -108,6 +108,35 @@ void free_aligned_sized(void *block, size_t alignment, size_t size) CADASTRE_NOE
  */
 void show_alloc_mem(void) CADASTRE_NOEXCEPT;
 
+/* ----------------------------------------------------------------------------------------- options */
+
+/*
+ * The options are environment variables, read once when the process starts; some may change later. CADASTRE_HELP=1
+ * prints them all on standard error at start. A setuid program ignores them.
+ *
+ * In the functions below `name` is a variable's name with or without its CADASTRE_, but no alias, such as "ABORT".
+ */
+
+/*
+ * cadastre_option_get (our own): stores the present value as text, 0-terminated, in `value`, which has room for `size`
+ * bytes. The text is one that cadastre_option_set would take: "0" or "1" for a switch, a number in decimal, bytes with
+ * K, M or G where they are whole, a word, a path (empty: none). Returns 0; or -1, and `value` is indeterminate: errno
+ * is ENOENT (no such option) or ERANGE (`size` is too small).
+ */
+int cadastre_option_get(const char *name, char *value, size_t size) CADASTRE_NOEXCEPT;
+
+/*
+ * cadastre_option_set (our own): changes an option while the process runs; `value` is as in the environment. Other
+ * threads see the change from their next call on that asks for the option. The value is copied. Returns 0; or -1, and
+ * nothing is changed: errno is ENOENT (no such option), EPERM (it can be set at start only), EINVAL (malformed, or out
+ * of bounds) or ENOSPC (a process can set an option to at most 15 different paths in its life).
+ */
+int cadastre_option_set(const char *name, const char *value) CADASTRE_NOEXCEPT;
+
+/* cadastre_option_help (our own): prints to `fd` what CADASTRE_HELP=1 does: of each option its value, where that comes
+ * from, its default, and what it is for. errno is unchanged. */
+void cadastre_option_help(int fd) CADASTRE_NOEXCEPT;
+
 #undef CADASTRE_NOEXCEPT
 #ifdef __cplusplus
 }

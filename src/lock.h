@@ -13,6 +13,7 @@
 
 enum lock_rank {
     LOCK_BOOT,
+    LOCK_OPTIONS,
     LOCK_ARENA, /* + index */
     LOCK_LARGE = LOCK_ARENA + 64,
     LOCK_METADATA,

@@ -32,6 +32,7 @@ static void before_fork(void) {
     if (has_stream_list())
         _IO_list_lock();
     lock_acquire(&boot_lock);
+    options_lock();
     arenas_lock_all();
     large_lock();
     metadata_lock();
@@ -41,6 +42,7 @@ static void after_fork_in_parent(void) {
     metadata_unlock();
     large_unlock();
     arenas_unlock_all();
+    options_unlock();
     lock_release(&boot_lock);
     if (has_stream_list())
         _IO_list_unlock();
@@ -51,6 +53,7 @@ static void after_fork_in_child(void) {
     metadata_reset_lock();
     large_reset_lock();
     arenas_reset_locks(tcache_is_real(tcache_current) ? tcache_current->owner : NULL);
+    options_reset_lock();
     lock_reset(&boot_lock);
     if (has_stream_list())
         _IO_list_resetlock();

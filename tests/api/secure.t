@@ -44,7 +44,7 @@ if ! as_nobody first "$WORK/setuid" || ! grep -qx "secure 1" "$WORK/first"; then
     done_testing
 fi
 
-for option in CADASTRE_ABORT=1 FtMallocErrorAbort=; do
+for option in CADASTRE_ABORT=1 FtMallocErrorAbort= MallocErrorAbort=; do
     as_nobody out "$WORK/plain" "$option"
     status=$?
     ok "$option aborts a plain program" test "$status" -eq 134
@@ -62,5 +62,10 @@ for option in CADASTRE_ARENAS=abc CADASTRE_FOO=1; do
     as_nobody out "$WORK/setuid" "$option"
     ok "$option is not even looked at in a setuid one" lacks "${option%%=*}" "$WORK/out"
 done
+
+as_nobody out "$WORK/plain" CADASTRE_HELP=1
+ok "CADASTRE_HELP=1 is heard by a plain program" contains "CADASTRE_HELP=1 (from" "$WORK/out"
+as_nobody out "$WORK/setuid" CADASTRE_HELP=1 MallocHelp=1
+ok "and not by a setuid one" lacks "CADASTRE_HELP" "$WORK/out"
 
 done_testing

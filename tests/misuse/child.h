@@ -116,7 +116,11 @@ __attribute__((unused)) static void expect_silence(void) {
 
 /* Names that change the library's behaviour do not come in from outside: each case states its own. */
 static int is_option(const char *entry) {
-    return strncmp(entry, "CADASTRE_", 9) == 0 || strncmp(entry, "FtMallocErrorAbort", 18) == 0;
+    static const char *const prefixes[] = {"CADASTRE_", "Ft", "Malloc", "MALLOC_"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (strncmp(entry, prefixes[i], strlen(prefixes[i])) == 0)
+            return 1;
+    return 0;
 }
 
 /*

@@ -128,9 +128,9 @@ int cadastre_option_get(const char *name, char *value, size_t size) CADASTRE_NOE
 /*
  * cadastre_option_set (our own): changes an option while the process runs; `value` is as in the environment. Other
  * threads see the change from their next call on that asks for the option. The value is copied. Returns 0; or -1, and
- * nothing is changed: errno is ENOENT (no such option), EPERM (it can be set at start only; or it is
- * one of SCRIBBLE, PERTURB and CHECK_EACH, and the process was started without any debugging mode), EINVAL (malformed, or out
- * of bounds) or ENOSPC (a process can set an option to at most 15 different paths in its life).
+ * nothing is changed: errno is ENOENT (no such option), EPERM (it can be set at start only; or it is SCRIBBLE, PERTURB
+ * or CHECK_EACH, and no debugging mode was on at start), EINVAL (malformed, or out of bounds) or ENOSPC (a process can set
+ * an option to at most 15 different paths in its life).
  */
 int cadastre_option_set(const char *name, const char *value) CADASTRE_NOEXCEPT;
 

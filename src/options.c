@@ -147,7 +147,9 @@ const char *option_text(enum option_id id) {
 
 /* The slot of `string`, shorter than PATH_SIZE; PATHS: there is none left. */
 static size_t keep_path(const char *string) {
-    size_t slot = 0;
+    size_t slot = 1;
+    if (*string == '\0') /* nearly always: not a page is touched for it */
+        return 0;
     while (slot < path_count && strcmp(paths[slot], string) != 0)
         slot++;
     if (slot < path_count || slot == PATHS)

@@ -161,7 +161,9 @@ void process_start_early(void) {
 __attribute__((constructor(101))) static void start(void) {
     if (boot_cache != NULL && boot_thread == lock_self())
         tcache_set_current(boot_cache);
-    process_enter();
+    struct tcache *cache = process_enter();
+    if (tcache_is_real(cache)) /* zone, slab, magazine: so that the program's first malloc costs what the next does */
+        tcache_refill(cache, 0);
 }
 
 void process_drain(void) {

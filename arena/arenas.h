@@ -79,6 +79,17 @@ struct walk_counts {
     size_t free_bytes; /* capacity of the free ones */
 };
 
+INLINE size_t walk_cached(const struct walk_counts *counts) {
+    size_t known = counts->live + counts->free;
+    return counts->blocks - min_size(known, counts->blocks); /* a block freed twice by racing threads may be both */
+}
+
+/* The percentage of the slabs' bytes that lies in free blocks. */
+INLINE size_t walk_fragmentation(const struct walk_counts *counts) {
+    size_t bytes = counts->units[SLAB_CARVED] * UNIT_SIZE;
+    return bytes == 0 ? 0 : (counts->free_bytes * 100 + bytes / 2) / bytes;
+}
+
 struct walk_zone {
     uintptr_t start;
     size_t size;

@@ -164,9 +164,9 @@ struct cadastre_show {
 
 /*
  * show_alloc_mem_ex (our own): show_alloc_mem at any length, as `what` says; NULL: all fields zero. Per zone and slab
- * it tells the arena, the class (capacity of its blocks), and how many blocks are live, cached by threads, and free; and
- * the fragmentation, which is the part of the slabs' bytes that lies in free blocks. The filters by category, arena
- * and address hold for everything, that by size for blocks and the totals alone.
+ * it tells the arena, the class (capacity of its blocks), how many blocks are live, cached by threads, and free, and
+ * the fragmentation: the part of the slabs' bytes that lies in free blocks. The filters by category, arena and address
+ * hold for everything, that by size for blocks and the total alone.
  *
  * Exact as show_alloc_mem is. A block's bytes are shown only if it is found live, with the same size, after they were
  * read: else another thread has freed it meanwhile, and it is left out. They are read by the kernel (process_vm_readv,
@@ -181,9 +181,9 @@ int show_alloc_mem_ex(const struct cadastre_show *what) CADASTRE_NOEXCEPT;
 
 /*
  * show_alloc_mem_map (our own): a picture of the heap on the file descriptor `fd`: for each zone its units of 64 KiB as
- * one character each, in two rows of 64, by how much of each is live; LARGE mappings summed up; and a legend. In colours
- * when `fd` is a terminal, unless the environment has NO_COLOR (not empty) or TERM=dumb. Returns 0; or -1 with errno EIO
- * or EDEADLK, as show_alloc_mem_ex. Exact unit by unit; allocates nothing and holds no lock while it writes.
+ * one character each, in two rows of 64, by how much of each is live; LARGE mappings summed up; and a legend. In
+ * colours when `fd` is a terminal, unless the environment has NO_COLOR (not empty) or TERM=dumb. Returns 0; or -1 with
+ * errno EIO or EDEADLK, as show_alloc_mem_ex. Exact unit by unit; allocates nothing and holds no lock while it writes.
  */
 int show_alloc_mem_map(int fd) CADASTRE_NOEXCEPT;
 

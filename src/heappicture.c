@@ -1,6 +1,6 @@
 /*
- * show_alloc_mem_map: the heap as a picture, a character for each unit of each zone. A row is 64 units behind a label of
- * 15 characters, so that a terminal of 80 columns holds it.
+ * show_alloc_mem_map: the heap as a picture, a character for each unit of each zone. A row is 64 units behind a label
+ * of 15 characters, so that a terminal of 80 columns holds it.
  */
 #include "arenas.h"
 #include "cadastre.h"

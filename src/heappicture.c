@@ -67,7 +67,7 @@ static char symbol_of(const struct walk_slab *slab) {
     }
     if (live == slab->counts.blocks)
         return FULL;
-    return live == 0 ? NO_LIVE : (char)('1' + live * SHARES / slab->counts.blocks);
+    return (char)(live == 0 ? NO_LIVE : '1' + live * SHARES / slab->counts.blocks);
 }
 
 static const char *colour_of(char symbol) {

@@ -42,6 +42,7 @@ struct log {
     bool in_order;
     uintptr_t zone, slab, block;
     size_t stop_after; /* calls; 0: none */
+    size_t release_at; /* slab */
     struct arena *arena;
 };
 
@@ -161,7 +162,7 @@ static void liveness(struct arena *arena) {
 static bool release_all(void *argument, const struct walk_zone *zone, const struct walk_slab *slab) {
     struct log *log = argument;
     (void)zone;
-    if (slab->status == SLAB_CARVED && ++log->slabs == 1) {
+    if (slab->status == SLAB_CARVED && ++log->slabs == log->release_at) {
         give_all(log->arena);
         arenas_unmap_all();
     }
@@ -170,11 +171,13 @@ static bool release_all(void *argument, const struct walk_zone *zone, const stru
 
 static void zones_go(struct arena *arena) {
     static const struct walk_visitor visitor = {.slab = release_all, .block = on_block};
-    struct log log = {.in_order = true, .arena = arena};
-    take(arena, 65536, 2 * ZONE_UNITS);
-    arenas_walk_all(&visitor, &log);
-    ok(log.slabs == 1, "zones that are unmapped meanwhile are left out (%zu slabs)", log.slabs);
-    ok(log.blocks <= 1, "with their blocks");
+    for (size_t release_at = 1; release_at < 2 * ZONE_UNITS; release_at += ZONE_UNITS + 10) {
+        struct log log = {.in_order = true, .arena = arena, .release_at = release_at};
+        take(arena, 65536, ZONES * ZONE_UNITS);
+        arenas_walk_all(&visitor, &log);
+        ok(log.slabs == release_at, "zones that go at slab %zu are left out (%zu slabs)", release_at, log.slabs);
+        ok(log.blocks <= release_at, "with their blocks");
+    }
 }
 
 /* The other category takes the zone over. */

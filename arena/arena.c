@@ -173,6 +173,7 @@ static void remove_zone(struct arena *arena, struct zone *zone) {
     if (zone->next != NULL)
         zone->next->prev = zone->prev;
     *(zone->prev == NULL ? &arena->zones[zone->category] : &zone->prev->next) = zone->next;
+    arena->removals++;
 }
 
 static struct zone *find_empty_zone(const struct arena *arena, enum category category) {
@@ -323,45 +324,59 @@ size_t arena_purge_oldest(struct arena *arena) {
 }
 
 /* ------------------------------------------------------------------------------------------------- looking */
-uintptr_t arena_next_zone(struct arena *arena, uintptr_t from, size_t *size) {
-    uintptr_t lowest = 0;
+struct zone_view arena_next_zone(struct arena *arena, struct zone_cursor *cursor, uintptr_t from) {
+    struct zone_view view = {0};
     arena_lock(arena);
+    if (cursor->removals != arena->removals)
+        *cursor = (struct zone_cursor){.removals = arena->removals};
     for (unsigned c = 0; c < CATEGORIES; c++) {
-        const struct zone *zone = arena->zones[c];
-        while (zone != NULL && (uintptr_t)zone < from)
-            zone = zone->next;
-        if (zone != NULL && (lowest == 0 || (uintptr_t)zone < lowest)) {
-            lowest = (uintptr_t)zone;
-            *size = zone_size(zone);
-        }
+        const struct zone *zone = cursor->below[c] != NULL ? cursor->below[c] : arena->zones[c];
+        for (; zone != NULL && (uintptr_t)zone < from; zone = zone->next)
+            cursor->below[c] = zone;
+        if (zone != NULL && (view.start == 0 || (uintptr_t)zone < view.start))
+            view = (struct zone_view){(uintptr_t)zone, zone_size(zone), zone->first_unit, zone->last_unit, c};
     }
     arena_unlock(arena);
-    return lowest;
+    return view;
 }
 
-static const struct zone *find_zone(const struct arena *arena, uintptr_t address) {
-    for (unsigned c = 0; c < CATEGORIES; c++)
-        for (const struct zone *zone = arena->zones[c]; zone != NULL; zone = zone->next)
-            if ((uintptr_t)zone == address)
-                return zone;
-    return NULL;
+static bool has_zone(const struct arena *arena, const struct zone_view *view) {
+    const struct zone *zone = arena->zones[view->category];
+    while (zone != NULL && (uintptr_t)zone != view->start)
+        zone = zone->next;
+    return zone != NULL;
 }
 
-bool arena_view_slab(struct arena *arena, uintptr_t address, unsigned unit, struct slab_view *view) {
+bool arena_view_slab(struct arena *arena, const struct zone_cursor *cursor, const struct zone_view *zone, unsigned unit,
+                     struct slab_view *view) {
     arena_lock(arena);
-    const struct zone *zone = find_zone(arena, address);
-    bool found = zone != NULL && unit < zone->last_unit;
-    if (found) {
-        const struct slab *slab = &zone->slabs[unit];
-        view->category = zone->category;
-        view->blocks = slab->status == SLAB_CARVED ? slab->blocks : 0;
-        view->base = address + unit * UNIT_SIZE;
-        if (view->blocks > 0)
+    bool is_there = cursor->removals == arena->removals || has_zone(arena, zone);
+    if (is_there) {
+        const struct slab *slab = &((const struct zone *)zone->start)->slabs[unit];
+        bool carved = slab->status == SLAB_CARVED;
+        view->status = slab->status;
+        view->block_size = carved ? sizeclasses[slab->class].size : 0;
+        view->blocks = carved ? slab->blocks : 0;
+        view->free = carved ? slab->free : 0;
+        if (carved)
             slab_copy_register(slab, view->states, view->slacks);
-        view->block_size = view->blocks > 0 ? sizeclasses[slab->class].size : 0;
     }
     arena_unlock(arena);
-    return found;
+    view->base = zone->start + unit * UNIT_SIZE;
+    return is_there;
+}
+
+bool arena_find_live(struct arena *arena, uintptr_t address, size_t *size) {
+    struct slab_line *line;
+    state_byte *state;
+    arena_lock(arena); /* so that the states do not go meanwhile */
+    bool live = owns_slab_of(arena, (const void *)address) && slab_find_live(address, &line, &state);
+    if (live) {
+        *size = slab_size_of(line, state);
+        live = *size <= slab_block_size(line); /* otherwise it was freed between the two looks */
+    }
+    arena_unlock(arena);
+    return live;
 }
 
 void arena_total(struct arena *arena, struct arena_totals *totals) {

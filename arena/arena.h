@@ -31,6 +31,7 @@ struct arena {
     struct zone *zones[CATEGORIES];
     struct slab_list dirty[CATEGORIES]; /* oldest first */
     unsigned purges;                    /* under way */
+    unsigned removals;                  /* of zones from its lists, so far */
 };
 
 void arena_lock(struct arena *arena);
@@ -60,21 +61,43 @@ size_t arena_purge_oldest(struct arena *arena);
 /* Gives a wholly empty zone back to the kernel; false: there is none. */
 bool arena_release_zone(struct arena *arena);
 
-/* The lowest zone of this arena that starts at `from` or above; 0: none. Its size in *size. */
-uintptr_t arena_next_zone(struct arena *arena, uintptr_t from, size_t *size);
+/* Where a walk stands in an arena's lists of zones, so that it need not search them from the start for each step. At
+ * first all zero. What it points to is there as long as no zone has left the lists. */
+struct zone_cursor {
+    const struct zone *below[CATEGORIES]; /* the last zones below where the walk has come; NULL: not known */
+    unsigned removals;                    /* the arena's, when that was so */
+};
 
-/* A slab's register as it stood at one instant. */
+/* A zone as it stood at one instant. */
+struct zone_view {
+    uintptr_t start; /* 0: none */
+    size_t size;
+    unsigned first_unit;
+    unsigned last_unit; /* the guard */
+    enum category category;
+};
+
+/* The lowest zone of this arena that starts at `from` or above, which is never less than it was before. */
+struct zone_view arena_next_zone(struct arena *arena, struct zone_cursor *cursor, uintptr_t from);
+
+/* A unit's register as it stood at one instant. */
 struct slab_view {
     uintptr_t base;
-    uint32_t block_size;
-    uint32_t blocks; /* 0: the unit is not carved */
-    uint8_t category;
+    enum slab_status status;
+    uint32_t block_size; /* this and the next two: 0 if it is not carved */
+    uint32_t blocks;
+    uint32_t free; /* neither live nor in a thread cache */
     state_byte states[UNIT_SIZE / BLOCK_ALIGN];
     slack_word slacks[UNIT_SIZE / (STATE_SLACK_MAX + 1) + 1];
 };
 
-/* Copies the register of a zone's unit. false: the zone is no longer this arena's, or has no such unit. */
-bool arena_view_slab(struct arena *arena, uintptr_t zone, unsigned unit, struct slab_view *view);
+/* Copies the register of a unit of the zone that the cursor's last step gave. false: the zone has left the arena since,
+ * or changed its category. */
+bool arena_view_slab(struct arena *arena, const struct zone_cursor *cursor, const struct zone_view *zone, unsigned unit,
+                     struct slab_view *view);
+
+/* The requested size of the block that starts at `address`. false: it is not live, or not this arena's. */
+bool arena_find_live(struct arena *arena, uintptr_t address, size_t *size);
 
 bool arena_is_valid(struct arena *arena);
 

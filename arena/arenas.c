@@ -1,5 +1,4 @@
 #include "arenas.h"
-#include "large.h"
 #include "message.h"
 #include "os.h"
 
@@ -160,36 +159,81 @@ bool arenas_unmap_all(void) {
 
 /* ------------------------------------------------------------------------------------------------ the walk */
 struct walk {
-    bool (*visit)(void *argument, const struct walk_block *block);
+    const struct walk_visitor *visitor;
     void *argument;
+    struct zone_cursor cursors[ARENAS_MAX];
 };
 
-static bool walk_slab(const struct walk *walk, const struct slab_view *view, struct walk_block *block) {
+/* Calls one of the visitor's functions, if it has that one. */
+#define VISIT(walk, function, ...)                                                                                     \
+    ((walk)->visitor->function == NULL || (walk)->visitor->function((walk)->argument, __VA_ARGS__))
+
+static size_t size_in_view(const struct slab_view *view, uint32_t i) {
+    size_t state = load_relaxed(&view->states[i]);
+    return view->block_size - (state == STATE_WIDE ? load_relaxed(&view->slacks[i]) : state - STATE_LIVE);
+}
+
+static bool is_live_in_view(const struct slab_view *view, uint32_t i) {
+    return load_relaxed(&view->states[i]) >= STATE_LIVE;
+}
+
+static void add_counts(struct walk_counts *sum, const struct walk_counts *counts) {
+    for (unsigned status = 0; status <= SLAB_CARVED; status++)
+        sum->units[status] += counts->units[status];
+    sum->blocks += counts->blocks;
+    sum->live += counts->live;
+    sum->free += counts->free;
+    sum->live_bytes += counts->live_bytes;
+    sum->free_bytes += counts->free_bytes;
+}
+
+static bool walk_slab(const struct walk *walk, struct walk_zone *zone, const struct slab_view *view) {
+    struct walk_slab slab = {.start = view->base, .status = view->status, .block_size = view->block_size};
+    slab.counts = (struct walk_counts){
+        .blocks = view->blocks, .free = view->free, .free_bytes = (size_t)view->free * view->block_size};
+    slab.counts.units[view->status] = 1;
     for (uint32_t i = 0; i < view->blocks; i++) {
-        size_t state = load_relaxed(&view->states[i]);
-        if (state < STATE_LIVE)
+        if (!is_live_in_view(view, i))
             continue;
-        size_t slack = state == STATE_WIDE ? load_relaxed(&view->slacks[i]) : state - STATE_LIVE;
-        block->start = view->base + i * view->block_size;
-        block->size = view->block_size - slack;
-        block->capacity = view->block_size;
-        if (!walk->visit(walk->argument, block))
+        slab.counts.live++;
+        slab.counts.live_bytes += size_in_view(view, i);
+    }
+    add_counts(&zone->counts, &slab.counts);
+    if (!VISIT(walk, slab, zone, &slab))
+        return false;
+    for (uint32_t i = 0; i < view->blocks; i++) {
+        if (!is_live_in_view(view, i))
+            continue;
+        struct walk_block block = {.start = view->base + i * view->block_size,
+                                   .size = size_in_view(view, i),
+                                   .capacity = view->block_size,
+                                   .zone = zone->start,
+                                   .category = zone->category,
+                                   .arena = zone->arena};
+        if (!VISIT(walk, block, &block))
             return false;
     }
     return true;
 }
 
-static bool walk_zone(const struct walk *walk, struct arena *arena, uintptr_t zone) {
-    struct slab_view view;
-    for (unsigned unit = 1; arena_view_slab(arena, zone, unit, &view); unit++) {
-        struct walk_block block = {.zone = zone, .arena = arena->index, .category = view.category};
-        if (!walk_slab(walk, &view, &block))
+static bool walk_zone(const struct walk *walk, struct arena *arena, const struct zone_view *view) {
+    const struct zone_cursor *cursor = &walk->cursors[arena->index];
+    struct slab_view slab;
+    struct walk_zone zone = {.start = view->start,
+                             .size = view->size,
+                             .first_unit = view->first_unit,
+                             .last_unit = view->last_unit,
+                             .category = (enum walk_category)view->category,
+                             .arena = arena->index};
+    if (!VISIT(walk, zone, &zone))
+        return false;
+    for (unsigned unit = view->first_unit; unit < view->last_unit; unit++)
+        if (arena_view_slab(arena, cursor, view, unit, &slab) && !walk_slab(walk, &zone, &slab))
             return false;
-    }
-    return true;
+    return VISIT(walk, zone_end, &zone);
 }
 
-/* LARGE blocks that start in [from, to). */
+/* LARGE spans that start in [from, to). */
 static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
     struct large_view views[LARGE_RUN];
     for (;;) {
@@ -199,6 +243,9 @@ static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
                 return true;
             /* What starts inside of it later was not there when it was looked at. */
             from = views[i].start + views[i].span;
+            struct walk_span span = {views[i].start, views[i].span, views[i].kind};
+            if (!VISIT(walk, span, &span))
+                return false;
             if (views[i].kind != LARGE_LIVE)
                 continue;
             struct walk_block block = {.start = views[i].start,
@@ -207,7 +254,7 @@ static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
                                        .zone = views[i].start,
                                        .category = WALK_LARGE,
                                        .arena = ARENA_NONE};
-            if (!walk->visit(walk->argument, &block))
+            if (!VISIT(walk, block, &block))
                 return false;
         }
         if (count < LARGE_RUN)
@@ -215,34 +262,58 @@ static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
     }
 }
 
-void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), void *argument) {
-    struct walk walk = {visit, argument};
+void arenas_walk_all(const struct walk_visitor *visitor, void *argument) {
+    struct walk walk = {.visitor = visitor, .argument = argument};
     uintptr_t from = 0;
     for (;;) {
-        uintptr_t lowest = UINTPTR_MAX;
-        size_t size = 0;
+        struct zone_view lowest = {.start = UINTPTR_MAX};
         struct arena *owner = NULL;
         for (unsigned i = 0; i < arena_count; i++) {
-            size_t its_size;
-            uintptr_t zone = arena_next_zone(&arenas[i], from, &its_size);
-            if (zone != 0 && zone < lowest) {
+            struct zone_view zone = arena_next_zone(&arenas[i], &walk.cursors[i], from);
+            if (zone.start != 0 && zone.start < lowest.start) {
                 lowest = zone;
-                size = its_size;
                 owner = &arenas[i];
             }
         }
-        if (!walk_large(&walk, from, lowest) || owner == NULL || !walk_zone(&walk, owner, lowest))
+        if (!walk_large(&walk, from, lowest.start) || owner == NULL || !walk_zone(&walk, owner, &lowest))
             return;
-        from = lowest + size;
+        from = lowest.start + lowest.size;
     }
 }
 
-bool arenas_find_zone(uintptr_t address, unsigned *arena) {
+struct block_walk {
+    bool (*visit)(void *argument, const struct walk_block *block);
+    void *argument;
+};
+
+static bool visit_block(void *argument, const struct walk_block *block) {
+    const struct block_walk *walk = argument;
+    return walk->visit(walk->argument, block);
+}
+
+void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), void *argument) {
+    static const struct walk_visitor blocks_only = {.block = visit_block};
+    struct block_walk walk = {visit, argument};
+    arenas_walk_all(&blocks_only, &walk);
+}
+
+bool arenas_is_live(const struct walk_block *block) {
+    struct large_view view;
     size_t size;
+    if (block->category != WALK_LARGE)
+        return arena_find_live(&arenas[block->arena], block->start, &size) && size == block->size;
+    return large_find(block->start, &view) && view.kind == LARGE_LIVE && view.start == block->start &&
+           view.size == block->size;
+}
+
+bool arenas_find_zone(uintptr_t address, unsigned *arena) {
     uintptr_t base = zone_base(address);
-    for (*arena = 0; base != 0 && *arena < arena_count; ++*arena)
-        if (arena_next_zone(&arenas[*arena], base, &size) == base)
-            return address - base < size;
+    for (*arena = 0; base != 0 && *arena < arena_count; ++*arena) {
+        struct zone_cursor cursor = {.removals = 0};
+        struct zone_view zone = arena_next_zone(&arenas[*arena], &cursor, base);
+        if (zone.start == base)
+            return address - base < zone.size;
+    }
     return false;
 }
 

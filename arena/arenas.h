@@ -6,6 +6,7 @@
 #define ARENAS_H
 
 #include "arena.h"
+#include "large.h"
 
 /* Sets the number of arenas (1..ARENAS_MAX; 0: by CPUs and memory limits), and the size of zones. Once, at boot. */
 void arenas_boot(unsigned count);
@@ -66,6 +67,70 @@ struct walk_block {
 /* Calls `visit` for every live block in address order, until it says false. No lock is held while it runs: it may
  * allocate, free and block. Exact: a block live during the whole walk is visited once, one free during it is not. */
 void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), void *argument);
+
+/* What there is in a zone's units, or in one of them. Blocks are live, free in their slab, or else cached: by a thread,
+ * or on their way to it. */
+struct walk_counts {
+    size_t units[SLAB_CARVED + 1]; /* by status */
+    size_t blocks;
+    size_t live;
+    size_t free;
+    size_t live_bytes; /* requested */
+    size_t free_bytes; /* capacity of the free ones */
+};
+
+INLINE size_t walk_cached(const struct walk_counts *counts) {
+    size_t known = counts->live + counts->free;
+    return counts->blocks - min_size(known, counts->blocks); /* a block freed twice by racing threads may be both */
+}
+
+/* The percentage of the slabs' bytes that lies in free blocks. */
+INLINE size_t walk_fragmentation(const struct walk_counts *counts) {
+    size_t bytes = counts->units[SLAB_CARVED] * UNIT_SIZE;
+    return bytes == 0 ? 0 : (counts->free_bytes * 100 + bytes / 2) / bytes;
+}
+
+struct walk_zone {
+    uintptr_t start;
+    size_t size;
+    unsigned first_unit; /* those before are the header */
+    unsigned last_unit;  /* the guard */
+    enum walk_category category;
+    unsigned arena;
+    struct walk_counts counts; /* of the units that were looked at so far */
+};
+
+/* A unit of a zone: a slab, if its status is SLAB_CARVED. */
+struct walk_slab {
+    uintptr_t start;
+    enum slab_status status;
+    size_t block_size;
+    struct walk_counts counts;
+};
+
+/* A LARGE mapping, live or kept. */
+struct walk_span {
+    uintptr_t start;
+    size_t size;
+    enum large_kind kind;
+};
+
+/*
+ * The same walk with all that it comes by: for each zone `zone`, for each of its units `slab` and then its live blocks
+ * `block`, and `zone_end`; for each LARGE span `span` and then, if it is live, `block`. NULL: not wanted. It ends when
+ * one of them says false.
+ */
+struct walk_visitor {
+    bool (*zone)(void *argument, const struct walk_zone *zone);
+    bool (*slab)(void *argument, const struct walk_zone *zone, const struct walk_slab *slab);
+    bool (*block)(void *argument, const struct walk_block *block);
+    bool (*zone_end)(void *argument, const struct walk_zone *zone);
+    bool (*span)(void *argument, const struct walk_span *span);
+};
+void arenas_walk_all(const struct walk_visitor *visitor, void *argument);
+
+/* Whether a block that a walk came by is still live, with the same size (or is so again). */
+bool arenas_is_live(const struct walk_block *block);
 
 /* Whose zone `address` lies in; false: in none. */
 bool arenas_find_zone(uintptr_t address, unsigned *arena);

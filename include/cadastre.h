@@ -108,6 +108,85 @@ void free_aligned_sized(void *block, size_t alignment, size_t size) CADASTRE_NOE
  */
 void show_alloc_mem(void) CADASTRE_NOEXCEPT;
 
+/* show_alloc_memory (our own): show_alloc_mem under another name. */
+void show_alloc_memory(void) CADASTRE_NOEXCEPT;
+
+/* TINY to 1,024 bytes and SMALL to 64 KiB lie in zones that arenas own; LARGE ones are mappings of their own. */
+enum cadastre_category { CADASTRE_TINY, CADASTRE_SMALL, CADASTRE_LARGE };
+
+/* A live block. The library makes it and the caller reads it: later versions may add fields at the end. */
+typedef struct cadastre_block {
+    void *address;
+    size_t size;     /* requested */
+    size_t capacity; /* all of it usable: malloc_usable_size */
+    enum cadastre_category category;
+    int arena;  /* that owns it; -1 for LARGE */
+    void *zone; /* start of the zone, or of the LARGE mapping, that it lies in */
+} cadastre_block;
+
+/*
+ * cadastre_walk (our own): calls `visit` with `argument` for every live block, all arenas and LARGE merged in address
+ * order, and goes on while it returns 0; else it stops and returns the same. Returns 0 when it came to the end.
+ * Exact while other threads allocate: a block that is live during the whole call is visited once, one that is free
+ * during the whole call is not; one that another thread frees meanwhile may be visited, so that its bytes are to be
+ * read only when the program knows that it stays. No lock is held meanwhile: `visit` may allocate and free (blocks of
+ * its own that come to be during the call are visited or not), walk again, and leave by longjmp or an exception.
+ * Called where the thread was stopped inside malloc (by a debugger, in a signal handler) it visits nothing, says so in
+ * a line on stderr and returns -1 with errno EDEADLK; otherwise errno is as `visit` leaves it.
+ */
+int cadastre_walk(int (*visit)(void *argument, const cadastre_block *block), void *argument);
+
+/* The layouts of show_alloc_mem_ex: text to read, or a JSON object on each line. */
+enum cadastre_format { CADASTRE_TEXT, CADASTRE_JSON };
+
+/* What show_alloc_mem_ex shows. */
+enum cadastre_show_what {
+    CADASTRE_SHOW_ZONES = 1,  /* zones and LARGE mappings, and for each zone what is in it; empty and kept ones too */
+    CADASTRE_SHOW_SLABS = 2,  /* in each zone, its slabs */
+    CADASTRE_SHOW_BLOCKS = 4, /* live blocks */
+    CADASTRE_SHOW_TOTALS = 8  /* the number and bytes of all live blocks that the filters let through */
+};
+
+/* What to show, and where. Zero in a field asks for what stands in its comment, or sets no limit. */
+struct cadastre_show {
+    size_t size;                 /* sizeof(struct cadastre_show): later versions add fields at the end */
+    int fd;                      /* file descriptor; 0: standard output */
+    enum cadastre_format format; /* CADASTRE_TEXT */
+    unsigned what;               /* of enum cadastre_show_what, or'ed; 0: all of it */
+    unsigned categories;         /* 1u << CADASTRE_TINY and so on, or'ed; 0: all */
+    uint64_t arenas;             /* UINT64_C(1) << n for arena n, or'ed; 0: all, and LARGE, which belongs to none */
+    size_t size_min;             /* only blocks of that many requested bytes ... */
+    size_t size_max;             /* ... to that many */
+    const void *from;            /* only what has a byte in [from, to), or is empty and starts there */
+    const void *to;
+    size_t hexdump; /* that many of each block's first bytes, never more than were requested */
+};
+
+/*
+ * show_alloc_mem_ex (our own): show_alloc_mem at any length, as `what` says; NULL: all fields zero. Per zone and slab
+ * it tells the arena, the class (capacity of its blocks), how many blocks are live, cached by threads, and free, and
+ * the fragmentation: the part of the slabs' bytes that lies in free blocks. The filters by category, arena and address
+ * hold for everything, that by size for blocks and the total alone.
+ *
+ * Exact as show_alloc_mem is. A block's bytes are shown only if it is found live, with the same size, after they were
+ * read: else another thread has freed it meanwhile, and it is left out. They are read by the kernel (process_vm_readv,
+ * to this process), so that one which is unmapped just then is no fault; where a sandbox forbids that, the blocks are
+ * shown without their bytes. Bytes that the program is writing just then may be shown half written.
+ *
+ * Returns 0; or -1 with errno EINVAL (`what` has an unknown size, format or flag: nothing is shown), EIO (the
+ * descriptor refused a part), or EDEADLK (called where the thread was stopped inside malloc: as cadastre_walk).
+ * Allocates nothing and holds no lock while it writes.
+ */
+int show_alloc_mem_ex(const struct cadastre_show *what) CADASTRE_NOEXCEPT;
+
+/*
+ * show_alloc_mem_map (our own): a picture of the heap on the file descriptor `fd`: for each zone its units of 64 KiB as
+ * one character each, in two rows of 64, by how much of each is live; LARGE mappings summed up; and a legend. In
+ * colours when `fd` is a terminal, unless the environment has NO_COLOR (not empty) or TERM=dumb. Returns 0; or -1 with
+ * errno EIO or EDEADLK, as show_alloc_mem_ex. Exact unit by unit; allocates nothing and holds no lock while it writes.
+ */
+int show_alloc_mem_map(int fd) CADASTRE_NOEXCEPT;
+
 /* ----------------------------------------------------------------------------------------- options */
 
 /*

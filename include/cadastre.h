@@ -141,10 +141,11 @@ enum cadastre_format { CADASTRE_TEXT, CADASTRE_JSON };
 
 /* What show_alloc_mem_ex shows. */
 enum cadastre_show_what {
-    CADASTRE_SHOW_ZONES = 1,  /* zones and LARGE mappings, and for each zone what is in it; empty and kept ones too */
-    CADASTRE_SHOW_SLABS = 2,  /* in each zone, its slabs */
-    CADASTRE_SHOW_BLOCKS = 4, /* live blocks */
-    CADASTRE_SHOW_TOTALS = 8  /* the number and bytes of all live blocks that the filters let through */
+    CADASTRE_SHOW_ZONES = 1,   /* zones and LARGE mappings, and for each zone what is in it; empty and kept ones too */
+    CADASTRE_SHOW_SLABS = 2,   /* in each zone, its slabs */
+    CADASTRE_SHOW_BLOCKS = 4,  /* live blocks */
+    CADASTRE_SHOW_TOTALS = 8,  /* the number and bytes of all live blocks that the filters let through */
+    CADASTRE_SHOW_HISTORY = 16 /* the last events that the filters let through, if CADASTRE_HISTORY is on */
 };
 
 /* What to show, and where. Zero in a field asks for what stands in its comment, or sets no limit. */

@@ -1,9 +1,6 @@
 #include "heapjson.h"
 
 static const char *const categories[] = {[WALK_TINY] = "TINY", [WALK_SMALL] = "SMALL", [WALK_LARGE] = "LARGE"};
-static const char *const kinds[] = {
-    [LARGE_CACHED] = "cached", [LARGE_PURGED] = "purged", [LARGE_BUSY] = "purging", [LARGE_LIVE] = "live"};
-
 static void begin(struct text *text, const char *type) {
     text_add(text, "{\"type\":\"");
     text_add(text, type);
@@ -89,7 +86,7 @@ void heapjson_large(struct text *text, const struct walk_span *span) {
     begin(text, "large");
     add_address(text, "address", span->start);
     add_number(text, "bytes", span->size);
-    add_string(text, "state", kinds[span->kind]);
+    add_string(text, "state", large_kind_name(span->kind));
     end(text);
 }
 
@@ -131,5 +128,19 @@ void heapjson_total(struct text *text, size_t blocks, size_t bytes) {
     add_null(text, "zone");
     add_number(text, "live", blocks);
     add_number(text, "live_bytes", bytes);
+    end(text);
+}
+
+void heapjson_event(struct text *text, const struct history_event *event) {
+    begin(text, "event");
+    add_number(text, "number", event->number);
+    add_string(text, "operation", event->operation == HISTORY_TAKE ? "take" : "give");
+    add_address(text, "address", event->address);
+    add_number(text, "size", event->size);
+    add_number(text, "thread", event->thread);
+    if (event->arena == ARENA_NONE)
+        add_null(text, "arena");
+    else
+        add_number(text, "arena", event->arena);
     end(text);
 }

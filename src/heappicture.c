@@ -136,8 +136,6 @@ static void add_row(struct picture *picture, const struct walk_zone *zone, unsig
 }
 
 static void add_large(struct picture *picture) {
-    static const char *const kinds[] = {
-        [LARGE_CACHED] = "cached", [LARGE_PURGED] = "purged", [LARGE_BUSY] = "being purged", [LARGE_LIVE] = "live"};
     const char *before = "LARGE          ";
     for (int kind = LARGE_LIVE; kind >= 0; kind--) {
         if (picture->spans[kind] == 0)
@@ -145,7 +143,7 @@ static void add_large(struct picture *picture) {
         text_add(&picture->text, before);
         text_add_decimal(&picture->text, picture->spans[kind]);
         text_add(&picture->text, " ");
-        text_add(&picture->text, kinds[kind]);
+        text_add(&picture->text, large_kind_name(kind));
         text_add(&picture->text, " (");
         text_add_decimal(&picture->text, picture->bytes[kind]);
         text_add(&picture->text, " bytes)");

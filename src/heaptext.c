@@ -6,9 +6,6 @@
 #define COUNT_WIDTH   8
 
 static const char *const categories[] = {[WALK_TINY] = "TINY", [WALK_SMALL] = "SMALL", [WALK_LARGE] = "LARGE"};
-static const char *const kinds[] = {
-    [LARGE_CACHED] = "cached", [LARGE_PURGED] = "purged", [LARGE_BUSY] = "being purged", [LARGE_LIVE] = "live"};
-
 static void add_right(struct text *text, const char *bytes, size_t count, size_t width) {
     for (size_t i = count; i < width; i++)
         text_add(text, " ");
@@ -92,7 +89,7 @@ void heaptext_zone_total(struct text *text, const struct walk_counts *counts) {
 void heaptext_large(struct text *text, const struct walk_span *span) {
     add_heading(text, WALK_LARGE, span->start);
     add_sum(text, ", ", span->size, " bytes, ");
-    text_add(text, kinds[span->kind]);
+    text_add(text, large_kind_name(span->kind));
     text_add(text, "\n");
 }
 
@@ -135,4 +132,15 @@ void heaptext_bytes(struct text *text, size_t offset, const unsigned char *bytes
 void heaptext_total(struct text *text, size_t blocks, size_t bytes) {
     add_sum(text, "Total : ", bytes, " bytes");
     add_sum(text, " in ", blocks, blocks == 1 ? " block\n" : " blocks\n");
+}
+
+void heaptext_event(struct text *text, const struct history_event *event) {
+    add_sum(text, "Event ", event->number, event->operation == HISTORY_TAKE ? " : takes " : " : gives back ");
+    text_add_HEX(text, event->address);
+    add_sum(text, " : ", event->size, " bytes");
+    add_sum(text, ", thread ", event->thread, "");
+    if (event->arena == ARENA_NONE)
+        text_add(text, ", LARGE\n");
+    else
+        add_sum(text, ", arena ", event->arena, "\n");
 }

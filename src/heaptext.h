@@ -6,6 +6,7 @@
 #define HEAPTEXT_H
 
 #include "arenas.h"
+#include "history.h"
 #include "message.h"
 
 void heaptext_zone(struct text *text, const struct walk_zone *zone);
@@ -16,5 +17,6 @@ void heaptext_large(struct text *text, const struct walk_span *span);
 void heaptext_block(struct text *text, const struct walk_block *block);
 void heaptext_bytes(struct text *text, size_t offset, const unsigned char *bytes, size_t count);
 void heaptext_total(struct text *text, size_t blocks, size_t bytes);
+void heaptext_event(struct text *text, const struct history_event *event);
 
 #endif

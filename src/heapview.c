@@ -5,6 +5,7 @@
 #include "cadastre.h"
 #include "heapjson.h"
 #include "heaptext.h"
+#include "history.h"
 #include "misuse.h"
 #include "syscall.h"
 #include <errno.h>
@@ -16,7 +17,8 @@
 #define DUMP_CHUNK    64 /* whole rows of text */
 #define GONE          SIZE_MAX
 
-#define SHOW_ALL       (CADASTRE_SHOW_ZONES | CADASTRE_SHOW_SLABS | CADASTRE_SHOW_BLOCKS | CADASTRE_SHOW_TOTALS)
+#define SHOW_ALL                                                                                                       \
+    (CADASTRE_SHOW_ZONES | CADASTRE_SHOW_SLABS | CADASTRE_SHOW_BLOCKS | CADASTRE_SHOW_TOTALS | CADASTRE_SHOW_HISTORY)
 #define CATEGORIES_ALL (1u << CADASTRE_TINY | 1u << CADASTRE_SMALL | 1u << CADASTRE_LARGE)
 
 struct view {
@@ -193,6 +195,29 @@ static bool show_block(void *argument, const struct walk_block *block) {
     return may_go_on(view);
 }
 
+/* ---------------------------------------------------------------------------------------------- the history */
+static bool is_event_asked_for(const struct view *view, const struct history_event *event) {
+    bool large = event->arena == ARENA_NONE;
+    if (view->what.arenas != 0 && (large || (view->what.arenas >> event->arena & 1) == 0))
+        return false;
+    return event->size >= view->what.size_min && event->size <= view->what.size_max &&
+           event->address >= (uintptr_t)view->what.from && event->address < (uintptr_t)view->what.to;
+}
+
+static void show_history(struct view *view) {
+    uint64_t newest = history_newest();
+    uint64_t oldest = newest > history_capacity() ? newest - history_capacity() + 1 : 1;
+    struct history_event event;
+    for (uint64_t number = oldest; number <= newest && may_go_on(view); number++) {
+        if (!history_read(number, &event) || !is_event_asked_for(view, &event))
+            continue;
+        if (is_json(view))
+            heapjson_event(&view->text, &event);
+        else
+            heaptext_event(&view->text, &event);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------- the call */
 static bool is_zero(const char *bytes, size_t count) {
     while (count > 0 && bytes[count - 1] == 0)
@@ -242,6 +267,8 @@ PUBLIC int show_alloc_mem_ex(const struct cadastre_show *what) {
         heapjson_total(&view.text, view.blocks, view.bytes);
     else if (shows(&view, CADASTRE_SHOW_TOTALS))
         heaptext_total(&view.text, view.blocks, view.bytes);
+    if (shows(&view, CADASTRE_SHOW_HISTORY))
+        show_history(&view);
     text_flush(&view.text);
     return view.text.fd >= 0 ? 0 : fail(EIO);
 }

@@ -35,9 +35,14 @@ void history_add(enum history_operation operation, uintptr_t address, size_t siz
     store_release(&slot->number, number);
 }
 
+uint64_t history_newest(void) {
+    return load_acquire(&newest);
+}
+
 /* The number is the same before and after: then what was read in between belongs together. */
-static bool copy_slot(struct slot *slot, uint64_t number, struct history_event *event) {
-    if (load_acquire(&slot->number) != number)
+bool history_read(uint64_t number, struct history_event *event) {
+    struct slot *slot = ring_size == 0 ? NULL : &ring[number % ring_size];
+    if (slot == NULL || load_acquire(&slot->number) != number)
         return false;
     event->number = number;
     event->address = load_acquire(&slot->address);
@@ -50,10 +55,10 @@ static bool copy_slot(struct slot *slot, uint64_t number, struct history_event *
 }
 
 size_t history_copy(struct history_event *events, size_t count) {
-    uint64_t last = load_acquire(&newest);
+    uint64_t last = history_newest();
     uint64_t wanted = min_size(count, ring_size);
     size_t copied = 0;
     for (uint64_t number = last > wanted ? last - wanted + 1 : 1; number <= last; number++)
-        copied += copy_slot(&ring[number % ring_size], number, &events[copied]);
+        copied += history_read(number, &events[copied]);
     return copied;
 }

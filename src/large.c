@@ -447,6 +447,13 @@ void *large_resize(void *block, size_t size, bool may_move) {
 }
 
 /* -------------------------------------------------------------------------------------------------- looking */
+const char *large_kind_name(enum large_kind kind) {
+    static const char *const names[] = {
+        [LARGE_CACHED] = "cached",    [LARGE_PURGED] = "purged",   [LARGE_BUSY] = "being purged",
+        [LARGE_HELD] = "quarantined", [LARGE_RETIRED] = "retired", [LARGE_LIVE] = "live"};
+    return names[kind];
+}
+
 static struct large_view view_of(const struct node *node) {
     return (struct large_view){node->start, node->span, node->size, node->kind};
 }

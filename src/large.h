@@ -24,6 +24,9 @@ enum large_kind {
     LARGE_LIVE,
 };
 
+/* "live" and so on, for people. */
+const char *large_kind_name(enum large_kind kind);
+
 /* A node as it stood at one instant. */
 struct large_view {
     uintptr_t start;

@@ -156,7 +156,7 @@ static void large_is_summed_up(void) {
     check(strstr(shown, line), "expected %s in:\n%s", line, shown);
     free(blocks[1]);
     draw();
-    check(strstr(shown, "LARGE          2 live (") && strstr(shown, " bytes), 1 cached ("), "one freed:\n%s", shown);
+    check(strstr(shown, "LARGE          2 live (") && strstr(shown, " bytes), 1 retired ("), "one freed:\n%s", shown);
 }
 
 /* -------------------------------------------------------------------------------------------------- terminals */

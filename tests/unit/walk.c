@@ -1,6 +1,7 @@
 /* The walk: what it counts in each unit, in which order it calls, and zones that go, or change sides, under it. */
 #include "arenas.h"
 #include "tap.h"
+#include "tcache.h"
 
 enum { MANY = 4000, ZONES = 3 };
 
@@ -110,7 +111,7 @@ static void counts(struct arena *arena) {
     bool zeroed;
     take(arena, 1024, 3);
     take(arena, 30000, 2);
-    void *large = large_take(100000, 1, &zeroed);
+    void *large = large_take(100000, 100000, 1, &zeroed);
     struct log log = look(0);
     ok(log.in_order, "zones, their units and blocks come in order");
     ok(log.zones == 2 && log.zone_ends == 2 && log.slabs == 5 && log.spans == 1, "each is called");
@@ -151,7 +152,7 @@ static void liveness(struct arena *arena) {
     give_all(arena);
     arenas_unmap_all();
     ok(!arena_find_live(arena, was, &size), "nor where a zone was");
-    uintptr_t large = (uintptr_t)large_take(100000, 1, &zeroed);
+    uintptr_t large = (uintptr_t)large_take(100000, 100000, 1, &zeroed);
     block = (struct walk_block){.start = large, .size = 100000, .category = WALK_LARGE};
     ok(arenas_is_live(&block), "a LARGE block is live");
     large_give((void *)large);
@@ -228,7 +229,9 @@ static void zones_come(struct arena *arena) {
 
 int main(void) {
     arenas_boot(2);
-    struct arena *arena = arenas_at(0);
+    struct arena *arena = arenas_at(0); /* without what the constructor took */
+    tcache_drain(tcache_current);
+    arenas_unmap_all();
     counts(arena);
     liveness(arena);
     zones_go(arena);

@@ -53,7 +53,7 @@ for number, line in enumerate(open(sys.argv[1]), 1):
             expect(thing["capacity"] == slab["class"], number, "capacity is not the slab's class")
             expect(slab["seen"] <= slab["live"], number, "more blocks than are live in the slab")
     elif kind == "large":
-        expect(thing["state"] in ("live", "cached", "purged", "purging"), number, thing["state"])
+        expect(thing["state"] in ("live", "cached", "purged", "being purged", "quarantined", "retired"), number, thing["state"])
     elif thing["zone"] is None:
         expect(thing == {"zone": None, "live": live, "live_bytes": live_bytes}, number, "total", thing, live, live_bytes)
     else:

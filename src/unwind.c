@@ -1,0 +1,237 @@
+#include "unwind.h"
+#include "cfi.h"
+#include "config.h"
+#include "expression.h"
+#include "syscall.h"
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <ucontext.h>
+
+#define PROBED     4096         /* what is asked of the kernel at once: no page is smaller */
+#define NO_PAGE    1            /* of which none is known yet */
+#define RED_ZONE   128          /* below the stack pointer, a function's own all the same */
+#define STEPS_MORE 64           /* frames within `from_frame` */
+#define RECORD_MAX (1024 * KIB) /* from one frame pointer to the next: beyond, it is a register put to other use */
+
+struct walk {
+    uintptr_t registers[CFI_REGISTERS]; /* the frame's; its own pc among them on x86-64 */
+    uintptr_t pc;
+    bool is_call;             /* pc is where a call returns to; what is known of the frame, is of the call */
+    uintptr_t readable;       /* the page of the stack that was found to be, last */
+    struct cfi_module module; /* that pc, or one before it, was in */
+};
+
+/* --------------------------------------------------------------------------------------------- the memory
+ * The kernel looks at the set of signals before it refuses the unknown verb: EINVAL says that it could. That is exact
+ * where a remembered /proc/self/maps is not, and one call does for a page of frames. */
+static bool is_readable(uintptr_t address) {
+    return syscall4(SYS_rt_sigprocmask, -1, (long)round_down(address, PROBED), 0, sizeof(uint64_t)) == -EINVAL;
+}
+
+/* The sanitizers have views of a stack's variables; what lies between them is ours to read as well. */
+__attribute__((noinline, no_sanitize("address", "thread"))) static uintptr_t peek(uintptr_t address) {
+    return *(const volatile uintptr_t *)address;
+}
+
+/* Of the stack of the frame and its callers. */
+static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
+    struct walk *walk = reader;
+    if (address % sizeof *value != 0 || address < walk->registers[CFI_SP] - RED_ZONE)
+        return false;
+    if (round_down(address, PROBED) != walk->readable) {
+        if (!is_readable(address))
+            return false;
+        walk->readable = round_down(address, PROBED);
+    }
+    *value = peek(address);
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------- the machines */
+#if defined(__x86_64__)
+/* What a caller may rely on, at eight times its number, and where we are. */
+INLINE void capture(struct walk *walk) {
+    __asm__ volatile("movq %%rbx, 24(%1)\n\tmovq %%rbp, 48(%1)\n\tmovq %%rsp, 56(%1)\n\t"
+                     "movq %%r12, 96(%1)\n\tmovq %%r13, 104(%1)\n\tmovq %%r14, 112(%1)\n\tmovq %%r15, 120(%1)\n\t"
+                     "leaq 0(%%rip), %0"
+                     : "=&r"(walk->pc)
+                     : "r"(walk->registers)
+                     : "memory");
+    walk->registers[16] = walk->pc;
+}
+
+static uintptr_t strip_signature(uintptr_t pc) {
+    return pc;
+}
+
+/* The C library's return from a signal handler has call frame information. */
+static bool step_over_signal(struct walk *walk) {
+    (void)walk;
+    return false;
+}
+#elif defined(__aarch64__)
+INLINE void capture(struct walk *walk) {
+    __asm__ volatile("stp x19, x20, [%1, 152]\n\tstp x21, x22, [%1, 168]\n\tstp x23, x24, [%1, 184]\n\t"
+                     "stp x25, x26, [%1, 200]\n\tstp x27, x28, [%1, 216]\n\tstp x29, x30, [%1, 232]\n\t"
+                     "mov %0, sp\n\tstr %0, [%1, 248]\n\tadr %0, ."
+                     : "=&r"(walk->pc)
+                     : "r"(walk->registers)
+                     : "memory");
+}
+
+/* Pointer authentication puts it into the bits that no address has; older machines take xpaclri for a nop. */
+static uintptr_t strip_signature(uintptr_t pc) {
+    register uintptr_t x30 __asm__("x30") = pc;
+    __asm__("hint #7" : "+r"(x30));
+    return x30;
+}
+
+/* The kernel's return from a signal handler has none since 5.8, and imprecise one before: it is known by its code
+ * (mov x8, #__NR_rt_sigreturn; svc #0), behind which what was interrupted lies on the stack. */
+static bool step_over_signal(struct walk *walk) {
+    const volatile uint32_t *code = (const volatile uint32_t *)walk->pc;
+    if (walk->pc % 4 != 0 || !is_readable(walk->pc) || !is_readable(walk->pc + 4) || code[0] != 0xd2801168 ||
+        code[1] != 0xd4000001)
+        return false;
+    const uintptr_t context = walk->registers[CFI_SP] + sizeof(siginfo_t);
+    uintptr_t interrupted[CFI_REGISTERS];
+    for (unsigned i = 0; i < CFI_REGISTERS; i++) /* x0 to x30, sp */
+        if (!read_word(walk, context + offsetof(ucontext_t, uc_mcontext.regs) + i * 8, &interrupted[i]))
+            return false;
+    if (!read_word(walk, context + offsetof(ucontext_t, uc_mcontext.pc), &walk->pc))
+        return false;
+    for (unsigned i = 0; i < CFI_REGISTERS; i++)
+        walk->registers[i] = interrupted[i];
+    walk->is_call = false;
+    return true;
+}
+#endif
+
+/* ----------------------------------------------------------------------------- by call frame information */
+#ifdef DLFO_EH_SEGMENT_TYPE
+extern __typeof__(_dl_find_object) _dl_find_object __attribute__((weak));
+
+static bool can_find_modules(void) {
+    return _dl_find_object != NULL;
+}
+
+static bool find_module(struct walk *walk, uintptr_t pc) {
+    struct dl_find_object found;
+    if (pc - (uintptr_t)walk->module.begin < (uintptr_t)walk->module.end - (uintptr_t)walk->module.begin)
+        return true;
+    if (_dl_find_object((void *)pc, &found) != 0 || found.dlfo_eh_frame == NULL)
+        return false;
+    walk->module.begin = found.dlfo_map_start;
+    walk->module.end = found.dlfo_map_end;
+    walk->module.header = found.dlfo_eh_frame;
+    return true;
+}
+#else
+static bool can_find_modules(void) {
+    return false;
+}
+
+static bool find_module(struct walk *walk, uintptr_t pc) {
+    (void)walk;
+    (void)pc;
+    return false;
+}
+#endif
+
+static bool evaluate(struct walk *walk, const struct cfi_rule *rule, uintptr_t *value) {
+    const struct expression_context context = {walk->registers, CFI_REGISTERS, read_word, walk};
+    return expression_evaluate(walk->module.begin + rule->value, walk->module.end, &context, value);
+}
+
+static bool apply_rule(struct walk *walk, const struct cfi_rule *rule, uintptr_t cfa, uintptr_t *value) {
+    uintptr_t address = cfa;
+    switch ((enum cfi_kind)rule->kind) {
+    case CFI_SAVED:
+        return read_word(walk, cfa + (uintptr_t)(intptr_t)rule->value, value);
+    case CFI_OFFSET:
+        *value = cfa + (uintptr_t)(intptr_t)rule->value;
+        return true;
+    case CFI_REGISTER:
+        *value = walk->registers[rule->value];
+        return true;
+    case CFI_SAVED_AT:
+        return evaluate(walk, rule, &address) && read_word(walk, address, value);
+    case CFI_EXPRESSION:
+        *value = cfa;
+        return evaluate(walk, rule, value);
+    case CFI_SAME:
+    case CFI_UNDEFINED:
+        return true;
+    }
+    return false;
+}
+
+/* From a frame to its caller's; false: there is none, or no way to tell. */
+static bool step(struct walk *walk) {
+    struct cfi_row row;
+    uintptr_t pc = walk->pc - walk->is_call;
+    uintptr_t sp = walk->registers[CFI_SP];
+    if (!find_module(walk, pc) || !cfi_find(&walk->module, pc, &row))
+        return step_over_signal(walk);
+    if (row.is_signal_frame && step_over_signal(walk))
+        return true;
+    if (row.rules[row.return_register].kind == CFI_UNDEFINED)
+        return false;
+    uintptr_t cfa = 0;
+    if (!apply_rule(walk, &row.cfa, 0, &cfa))
+        return false;
+    cfa += (uintptr_t)(intptr_t)row.cfa_offset;
+
+    uintptr_t values[CFI_REGISTERS]; /* all read before one is changed: rules are in terms of the frame's own */
+    for (uint32_t ruled = row.ruled; ruled != 0; ruled &= ruled - 1) {
+        unsigned reg = (unsigned)__builtin_ctz(ruled);
+        values[reg] = walk->registers[reg];
+        if (!apply_rule(walk, &row.rules[reg], cfa, &values[reg]))
+            return false;
+    }
+    walk->registers[CFI_SP] = cfa; /* unless it has a rule, as in what a signal interrupted */
+    for (uint32_t ruled = row.ruled; ruled != 0; ruled &= ruled - 1)
+        walk->registers[__builtin_ctz(ruled)] = values[__builtin_ctz(ruled)];
+    walk->pc = strip_signature(walk->registers[row.return_register]);
+
+    /* Callers lie above, but for what was interrupted, on whatever stack that was; and an interrupted leaf may have
+     * nothing on the stack. */
+    bool is_above = walk->registers[CFI_SP] > sp || (walk->registers[CFI_SP] == sp && !walk->is_call);
+    bool goes_on = walk->pc != 0 && (row.is_signal_frame || is_above);
+    walk->is_call = !row.is_signal_frame;
+    return goes_on;
+}
+
+NOINLINE size_t unwind_walk(uintptr_t *pcs, size_t capacity, const void *from_frame) {
+    struct walk walk = {.readable = NO_PAGE};
+    size_t count = 0;
+    if (!can_find_modules())
+        return unwind_walk_frame_pointers(pcs, capacity, from_frame != NULL ? from_frame : __builtin_frame_address(0));
+    capture(&walk);
+    bool has_come = from_frame == NULL;
+    for (size_t steps = 0; count < capacity && steps < capacity + STEPS_MORE && step(&walk); steps++) {
+        has_come |= walk.registers[CFI_SP] > (uintptr_t)from_frame;
+        if (has_come)
+            pcs[count++] = walk.pc;
+    }
+    return count;
+}
+
+/* --------------------------------------------------------------------------------------- by frame pointers
+ * On both machines a frame pointer points at the caller's, which the return address follows. */
+size_t unwind_walk_frame_pointers(uintptr_t *pcs, size_t capacity, const void *from_frame) {
+    struct walk walk = {.readable = NO_PAGE};
+    size_t count = 0;
+    uintptr_t frame = (uintptr_t)from_frame;
+    uintptr_t next;
+    walk.registers[CFI_SP] = frame + RED_ZONE;
+    while (count < capacity && read_word(&walk, frame, &next) && read_word(&walk, frame + sizeof next, &walk.pc) &&
+           strip_signature(walk.pc) != 0) {
+        pcs[count++] = strip_signature(walk.pc);
+        if (next == frame || next - frame > RECORD_MAX) /* which all those below are */
+            break;
+        frame = next;
+    }
+    return count;
+}

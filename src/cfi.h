@@ -62,7 +62,7 @@ struct cfi_module {
     const uint8_t *begin;     /* what may be read: its mapping, from here */
     const uint8_t *end;       /* to here */
     const uint8_t *header;    /* its .eh_frame_hdr, with the sorted table that all linkers write */
-    struct cfi_common common; /* the last one met; address 0: none yet */
+    struct cfi_common common; /* the last one met, of whatever module; address 0: none yet */
 };
 
 /* The rules that hold at the instruction at `pc`. false: there is nothing for this pc, or it makes no sense. */

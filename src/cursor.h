@@ -1,6 +1,6 @@
 /*
- * Numbers out of bytes that may be anything. What lies behind the end reads as zero and leaves a mark, so that only what
- * comes of it in the end need be checked.
+ * Numbers out of bytes that may be anything. What lies behind the end reads as zero and leaves a mark, so that only
+ * what comes of it in the end need be checked.
  */
 #ifndef CURSOR_H
 #define CURSOR_H

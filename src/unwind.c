@@ -5,9 +5,11 @@
 #include "syscall.h"
 #include <dlfcn.h>
 #include <errno.h>
+#include <signal.h>
 #include <ucontext.h>
 
 #define PROBED     4096         /* what is asked of the kernel at once: no page is smaller */
+#define NO_PAGE    1            /* of which none is known yet */
 #define RED_ZONE   128          /* below the stack pointer, a function's own all the same */
 #define STEPS_MORE 64           /* frames within `from_frame` */
 #define RECORD_MAX (1024 * KIB) /* from one frame pointer to the next: beyond, it is a register put to other use */
@@ -16,22 +18,15 @@ struct walk {
     uintptr_t registers[CFI_REGISTERS]; /* the frame's; its own pc among them on x86-64 */
     uintptr_t pc;
     bool is_call;             /* pc is where a call returns to; what is known of the frame, is of the call */
-    uintptr_t readable;       /* the stack can be read from here */
-    uintptr_t readable_end;   /* to here */
+    uintptr_t readable;       /* the page of the stack that was found to be, last */
     struct cfi_module module; /* that pc, or one before it, was in */
 };
 
 /* --------------------------------------------------------------------------------------------- the memory
  * The kernel looks at the set of signals before it refuses the unknown verb: EINVAL says that it could. That is exact
  * where a remembered /proc/self/maps is not, and one call does for a page of frames. */
-static bool probe(struct walk *walk, uintptr_t address) {
-    uintptr_t page = round_down(address, PROBED);
-    if (syscall4(SYS_rt_sigprocmask, -1, (long)page, 0, sizeof(uint64_t)) != -EINVAL)
-        return false;
-    if (page != walk->readable_end)
-        walk->readable = page;
-    walk->readable_end = page + PROBED;
-    return true;
+static bool is_readable(uintptr_t address) {
+    return syscall4(SYS_rt_sigprocmask, -1, (long)round_down(address, PROBED), 0, sizeof(uint64_t)) == -EINVAL;
 }
 
 /* The sanitizers have views of a stack's variables; what lies between them is ours to read as well. */
@@ -44,22 +39,27 @@ static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
     struct walk *walk = reader;
     if (address % sizeof *value != 0 || address < walk->registers[CFI_SP] - RED_ZONE)
         return false;
-    if ((address < walk->readable || address >= walk->readable_end) && !probe(walk, address))
-        return false;
+    if (round_down(address, PROBED) != walk->readable) {
+        if (!is_readable(address))
+            return false;
+        walk->readable = round_down(address, PROBED);
+    }
     *value = peek(address);
     return true;
 }
 
 /* ------------------------------------------------------------------------------------------- the machines */
 #if defined(__x86_64__)
-#define PC 16
-#define CAPTURE(walk)                                                                                                  \
-    __asm__ volatile("movq %%rbx, 24(%0)\n\tmovq %%rbp, 48(%0)\n\tmovq %%rsp, 56(%0)\n\t"                              \
-                     "movq %%r12, 96(%0)\n\tmovq %%r13, 104(%0)\n\tmovq %%r14, 112(%0)\n\tmovq %%r15, 120(%0)\n\t"     \
-                     "leaq 0(%%rip), %%rax\n\tmovq %%rax, 128(%0)\n\tmovq %%rax, %1"                                   \
-                     :                                                                                                 \
-                     : "r"((walk)->registers), "m"((walk)->pc)                                                         \
-                     : "rax", "memory")
+/* What a caller may rely on, at eight times its number, and where we are. */
+INLINE void capture(struct walk *walk) {
+    __asm__ volatile("movq %%rbx, 24(%1)\n\tmovq %%rbp, 48(%1)\n\tmovq %%rsp, 56(%1)\n\t"
+                     "movq %%r12, 96(%1)\n\tmovq %%r13, 104(%1)\n\tmovq %%r14, 112(%1)\n\tmovq %%r15, 120(%1)\n\t"
+                     "leaq 0(%%rip), %0"
+                     : "=&r"(walk->pc)
+                     : "r"(walk->registers)
+                     : "memory");
+    walk->registers[16] = walk->pc;
+}
 
 static uintptr_t strip_signature(uintptr_t pc) {
     return pc;
@@ -71,13 +71,14 @@ static bool step_over_signal(struct walk *walk) {
     return false;
 }
 #elif defined(__aarch64__)
-#define CAPTURE(walk)                                                                                                  \
-    __asm__ volatile("stp x19, x20, [%0, 152]\n\tstp x21, x22, [%0, 168]\n\tstp x23, x24, [%0, 184]\n\t"               \
-                     "stp x25, x26, [%0, 200]\n\tstp x27, x28, [%0, 216]\n\tstp x29, x30, [%0, 232]\n\t"               \
-                     "mov x9, sp\n\tstr x9, [%0, 248]\n\tadr x9, .\n\tstr x9, [%1]"                                    \
-                     :                                                                                                 \
-                     : "r"((walk)->registers), "r"(&(walk)->pc)                                                        \
-                     : "x9", "memory")
+INLINE void capture(struct walk *walk) {
+    __asm__ volatile("stp x19, x20, [%1, 152]\n\tstp x21, x22, [%1, 168]\n\tstp x23, x24, [%1, 184]\n\t"
+                     "stp x25, x26, [%1, 200]\n\tstp x27, x28, [%1, 216]\n\tstp x29, x30, [%1, 232]\n\t"
+                     "mov %0, sp\n\tstr %0, [%1, 248]\n\tadr %0, ."
+                     : "=&r"(walk->pc)
+                     : "r"(walk->registers)
+                     : "memory");
+}
 
 /* Pointer authentication puts it into the bits that no address has; older machines take xpaclri for a nop. */
 static uintptr_t strip_signature(uintptr_t pc) {
@@ -89,14 +90,11 @@ static uintptr_t strip_signature(uintptr_t pc) {
 /* The kernel's return from a signal handler has none since 5.8, and imprecise one before: it is known by its code
  * (mov x8, #__NR_rt_sigreturn; svc #0), behind which what was interrupted lies on the stack. */
 static bool step_over_signal(struct walk *walk) {
+    const volatile uint32_t *code = (const volatile uint32_t *)walk->pc;
+    if (walk->pc % 4 != 0 || !is_readable(walk->pc) || !is_readable(walk->pc + 4) || code[0] != 0xd2801168 ||
+        code[1] != 0xd4000001)
+        return false;
     const uintptr_t context = walk->registers[CFI_SP] + sizeof(siginfo_t);
-    struct walk code = {0};
-    uintptr_t instructions;
-    if (walk->pc % 4 != 0 || !probe(&code, walk->pc) || !probe(&code, walk->pc + 4))
-        return false;
-    instructions = *(const volatile uint32_t *)walk->pc | (uintptr_t) * (const volatile uint32_t *)(walk->pc + 4) << 32;
-    if (instructions != UINT64_C(0xd4000001d2801168))
-        return false;
     uintptr_t interrupted[CFI_REGISTERS];
     for (unsigned i = 0; i < CFI_REGISTERS; i++) /* x0 to x30, sp */
         if (!read_word(walk, context + offsetof(ucontext_t, uc_mcontext.regs) + i * 8, &interrupted[i]))
@@ -127,7 +125,6 @@ static bool find_module(struct walk *walk, uintptr_t pc) {
     walk->module.begin = found.dlfo_map_start;
     walk->module.end = found.dlfo_map_end;
     walk->module.header = found.dlfo_eh_frame;
-    walk->module.common.address = 0;
     return true;
 }
 #else
@@ -207,11 +204,11 @@ static bool step(struct walk *walk) {
 }
 
 NOINLINE size_t unwind_walk(uintptr_t *pcs, size_t capacity, const void *from_frame) {
-    struct walk walk = {0};
+    struct walk walk = {.readable = NO_PAGE};
     size_t count = 0;
     if (!can_find_modules())
         return unwind_walk_frame_pointers(pcs, capacity, from_frame != NULL ? from_frame : __builtin_frame_address(0));
-    CAPTURE(&walk);
+    capture(&walk);
     bool has_come = from_frame == NULL;
     for (size_t steps = 0; count < capacity && steps < capacity + STEPS_MORE && step(&walk); steps++) {
         has_come |= walk.registers[CFI_SP] > (uintptr_t)from_frame;
@@ -224,7 +221,7 @@ NOINLINE size_t unwind_walk(uintptr_t *pcs, size_t capacity, const void *from_fr
 /* --------------------------------------------------------------------------------------- by frame pointers
  * On both machines a frame pointer points at the caller's, which the return address follows. */
 size_t unwind_walk_frame_pointers(uintptr_t *pcs, size_t capacity, const void *from_frame) {
-    struct walk walk = {0};
+    struct walk walk = {.readable = NO_PAGE};
     size_t count = 0;
     uintptr_t frame = (uintptr_t)from_frame;
     uintptr_t next;
@@ -232,7 +229,7 @@ size_t unwind_walk_frame_pointers(uintptr_t *pcs, size_t capacity, const void *f
     while (count < capacity && read_word(&walk, frame, &next) && read_word(&walk, frame + sizeof next, &walk.pc) &&
            strip_signature(walk.pc) != 0) {
         pcs[count++] = strip_signature(walk.pc);
-        if (next <= frame || next - frame > RECORD_MAX)
+        if (next == frame || next - frame > RECORD_MAX) /* which all those below are */
             break;
         frame = next;
     }

@@ -31,6 +31,14 @@ struct arena {
     struct zone *zones[CATEGORIES];
     struct slab_list dirty[CATEGORIES]; /* oldest first */
     unsigned purges;                    /* under way */
+    struct arena_counts {               /* since the start */
+        uint64_t refills, refilled;     /* batches that left, and their blocks */
+        uint64_t flushes, flushed;      /* that came back; refilled - flushed: blocks that are live or cached */
+        uint64_t remote_frees;          /* of flushed, those that threads of other arenas freed */
+        uint64_t zones_mapped;
+    } counts;
+    size_t mapped; /* bytes of its zones, and the most there were */
+    size_t mapped_peak;
 };
 
 void arena_lock(struct arena *arena);
@@ -69,11 +77,15 @@ struct slab_view {
     uint32_t block_size;
     uint32_t blocks; /* 0: the unit is not carved */
     uint8_t category;
+    uint8_t class;  /* if it is carved */
+    uint8_t status; /* enum slab_status */
+    uint64_t taken[UNIT_SIZE / BLOCK_ALIGN / 64];
     state_byte states[UNIT_SIZE / BLOCK_ALIGN];
     slack_word slacks[UNIT_SIZE / (STATE_SLACK_MAX + 1) + 1];
 };
 
-/* Copies the register of a zone's unit. false: the zone is no longer this arena's, or has no such unit. */
+/* Copies the register of a zone's unit, and which blocks are taken. false: the zone is no longer this arena's, or has
+ * no such unit. */
 bool arena_view_slab(struct arena *arena, uintptr_t zone, unsigned unit, struct slab_view *view);
 
 bool arena_is_valid(struct arena *arena);
@@ -81,13 +93,13 @@ bool arena_is_valid(struct arena *arena);
 /* In the child of fork: the lock is free, and what vanished threads were purging is idle. */
 void arena_reset_lock(struct arena *arena);
 
-/* What an arena holds, in slabs and blocks; for statistics. */
+/* What an arena has, and how it was used; for statistics. Its slabs are seen one by one, by arena_view_slab. */
 struct arena_totals {
     size_t zones;
-    size_t mapped; /* bytes of its zones */
-    size_t slabs;
-    size_t dirty_slabs;
-    size_t free_bytes; /* of blocks in the bitmaps of carved slabs */
+    size_t mapped;
+    size_t mapped_peak;
+    struct arena_counts counts;
+    struct lock_counts lock;
 };
 void arena_total(struct arena *arena, struct arena_totals *totals);
 

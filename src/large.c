@@ -1,6 +1,5 @@
 #include "large.h"
 #include "config.h"
-#include "lock.h"
 #include "message.h"
 #include "metadata.h"
 #include "os.h"
@@ -391,7 +390,7 @@ void *large_resize(void *block, size_t size, bool may_move) {
 
 /* -------------------------------------------------------------------------------------------------- looking */
 static struct large_view view_of(const struct node *node) {
-    return (struct large_view){node->start, node->span, node->size, node->kind};
+    return (struct large_view){node->start, node->span, node->size, node->kind, node->retained};
 }
 
 bool large_find(uintptr_t address, struct large_view *view) {
@@ -487,6 +486,10 @@ bool large_unmap_free(void) {
         }
         any = true;
     }
+}
+
+struct lock_counts large_lock_counts(void) {
+    return lock_counts_of(&lock);
 }
 
 /* ------------------------------------------------------------------------------------------------- validity */

@@ -6,7 +6,7 @@
 
 #define PREFIX "CADASTRE_"
 
-enum option_type { OPTION_NUMBER, OPTION_SWITCH };
+enum option_type { OPTION_NUMBER, OPTION_SWITCH, OPTION_STATS_WORD };
 
 struct option {
     const char *name;  /* after PREFIX */
@@ -21,6 +21,7 @@ static const struct option table[OPTIONS] = {
     [OPTION_ARENAS] = {"ARENAS", NULL, OPTION_NUMBER, 1, ARENAS_MAX, 0,
                        "number of arenas, instead of four for each CPU"},
     [OPTION_ABORT] = {"ABORT", "FtMallocErrorAbort", OPTION_SWITCH, 0, 1, 0, "abort on a wrong free"},
+    [OPTION_STATS] = {"STATS", NULL, OPTION_STATS_WORD, 0, 2, 0, "print statistics at exit, or on a signal"},
 };
 
 static size_t values[OPTIONS]; /* constant after boot */
@@ -82,6 +83,12 @@ static void read_value(enum option_id id, const char *variable, const char *stri
             values[id] = value;
         else
             complain(variable, strlen(variable), "not 0 or 1", option);
+    } else if (option->type == OPTION_STATS_WORD) {
+        values[id] = strcmp(string, "exit") == 0     ? STATS_EXIT
+                     : strcmp(string, "signal") == 0 ? STATS_SIGNAL
+                                                     : STATS_OFF;
+        if (values[id] == STATS_OFF && strcmp(string, "off") != 0)
+            complain(variable, strlen(variable), "not off, exit or signal", NULL);
     } else if (parse_number(string, &value) && value >= option->min && value <= option->max) {
         values[id] = value;
     } else {

@@ -232,7 +232,8 @@ int cadastre_stats_print(int fd, enum cadastre_format format) CADASTRE_NOEXCEPT;
 
 /*
  * malloc_size (macOS): the capacity of `block`, as malloc_usable_size; but 0, without a report, for NULL and for every
- * pointer that is not the start of a live block. malloc_good_size (macOS): the capacity that malloc(size) would give.
+ * pointer that is not the start of a live block. malloc_good_size (macOS): the capacity that malloc(size) gives,
+ * or for a LARGE block may exceed.
  */
 size_t malloc_size(const void *block) CADASTRE_NOEXCEPT;
 size_t malloc_good_size(size_t size) CADASTRE_NOEXCEPT;

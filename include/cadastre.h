@@ -126,21 +126,23 @@ void show_alloc_mem(void) CADASTRE_NOEXCEPT;
  */
 struct cadastre_memory {
     uint64_t total;
-    uint64_t live;      /* live blocks, as requested */
-    uint64_t rounding;  /* what their capacities have beyond that */
-    uint64_t caches;    /* free blocks in the caches of threads, also of some that have ended */
-    uint64_t outgoing;  /* freed blocks that wait there to go back to other arenas */
-    uint64_t free;      /* free blocks of slabs */
-    uint64_t tails;     /* of slabs: what is too short for a block */
-    uint64_t retained;  /* empty slabs and LARGE spans, kept for the next; bounded (see the manual) */
-    uint64_t idle;      /* addresses without memory: not used yet, or given back; resident if it was refused */
-    uint64_t headers;   /* of zones: where the register of their blocks stands */
-    uint64_t guards;    /* of zones: cannot be touched */
-    uint64_t threads;   /* the thread caches themselves */
-    uint64_t metadata;  /* magazines, batches, nodes of LARGE mappings */
-    uint64_t directory; /* from addresses to slabs */
-    uint64_t other;     /* 0, or what the kernel would not take back */
-    uint64_t spare[4];  /* 0: kinds to come */
+    uint64_t live;       /* live blocks, as requested */
+    uint64_t rounding;   /* what their capacities have beyond that */
+    uint64_t caches;     /* free blocks in the caches of threads, also of some that have ended */
+    uint64_t outgoing;   /* freed blocks that wait there to go back to other arenas */
+    uint64_t free;       /* free blocks of slabs */
+    uint64_t tails;      /* of slabs: what is too short for a block */
+    uint64_t quarantine; /* freed blocks that the quarantine holds back */
+    uint64_t retained;   /* empty slabs and LARGE spans, kept for the next; bounded (see the manual) */
+    uint64_t idle;       /* addresses without memory: not used yet, or given back; resident if it was refused */
+    uint64_t headers;    /* of zones: where the register of their blocks stands */
+    uint64_t guards;     /* of zones, and with CADASTRE_GUARD of LARGE blocks: cannot be touched */
+    uint64_t threads;    /* the thread caches themselves */
+    uint64_t metadata;   /* magazines, batches, nodes of LARGE mappings */
+    uint64_t directory;  /* from addresses to slabs */
+    uint64_t debug;      /* the debugging modes' tables: ledger, history, quarantine */
+    uint64_t other;      /* 0, or what the kernel would not take back */
+    uint64_t spare[4];   /* 0: kinds to come */
 };
 
 /* How a lock was used so far. */
@@ -246,7 +248,7 @@ size_t cadastre_malloc_good_size(size_t size) CADASTRE_NOEXCEPT;
  *
  *   mallinfo2   arena     bytes for blocks that are not LARGE, and of free LARGE spans: uordblks + fordblks
  *               uordblks  bytes of live blocks that are not LARGE, by capacity
- *               fordblks  bytes that are free: cached, outgoing, free, tails, retained and idle of cadastre_memory
+ *               fordblks  bytes that are free: all kinds of cadastre_memory from caches to idle
  *               ordblks   number of free blocks in slabs, and of free LARGE spans
  *               smblks, fsmblks   number and bytes of blocks in thread caches, those outgoing included
  *               hblks, hblkhd     number and bytes of LARGE blocks, by capacity

@@ -1,8 +1,11 @@
 #include "census.h"
 #include "directory.h"
+#include "history.h"
 #include "large.h"
+#include "ledger.h"
 #include "metadata.h"
 #include "os.h"
+#include "quarantine.h"
 #include "tcache.h"
 
 #define WINDOW_PAGES 2048 /* 8 MiB of pages of 4 KiB, the smallest there are */
@@ -159,9 +162,15 @@ static void count_span(struct census *census, const struct large_view *view, str
         stats->live_blocks++;
         stats->large_blocks++;
         stats->large_bytes += view->span;
+    } else if (view->kind == LARGE_HELD) {
+        add(census, KIND(quarantine), view->start, end);
     } else {
         add(census, view->retained ? KIND(retained) : KIND(idle), view->start, end);
         stats->large_free++;
+    }
+    if (view->guarded) {
+        add(census, KIND(guards), view->start - os_page_size(), view->start);
+        add(census, KIND(guards), end, end + os_page_size());
     }
 }
 
@@ -179,23 +188,45 @@ static void count_large(struct census *census, struct cadastre_stats *stats) {
     }
 }
 
-/* The caches' own memory. Which of the blocks that are free and not in their slabs wait in outgoing batches, they do
- * not tell, but how many bytes. */
+/* Of the blocks that are free and not in their slabs, what is in caches by default: `bytes` are of another kind. */
+static void move_from_caches(struct census *census, size_t kind, uint64_t bytes) {
+    struct cadastre_memory *memories[] = {&census->mapped, census->resident};
+    for (size_t i = 0; i < 2 && memories[i] != NULL; i++) {
+        uint64_t moved = min_size(bytes, memories[i]->caches);
+        memories[i]->caches -= moved;
+        *(uint64_t *)((char *)memories[i] + kind) += moved;
+    }
+}
+
+/* The caches' own memory; and what is outgoing, as they tell how many bytes, if not which blocks. */
 static void count_caches(struct census *census, struct cadastre_stats *stats) {
     size_t size;
     size_t outgoing;
-    uint64_t moved = 0;
+    uint64_t all_outgoing = 0;
     for (const struct tcache *cache = NULL; (cache = tcache_look_up(cache, &size, &outgoing)) != NULL;) {
         add(census, KIND(threads), (uintptr_t)cache, (uintptr_t)cache + size);
-        moved += outgoing;
+        all_outgoing += outgoing;
         stats->caches++;
     }
-    census->mapped.outgoing = min_size(moved, census->mapped.caches);
-    census->mapped.caches -= census->mapped.outgoing;
-    if (census->resident != NULL) {
-        census->resident->outgoing = min_size(moved, census->resident->caches);
-        census->resident->caches -= census->resident->outgoing;
-    }
+    move_from_caches(census, KIND(outgoing), all_outgoing);
+}
+
+static void add_table(struct census *census, const void *memory, size_t size) {
+    if (memory != NULL)
+        add(census, KIND(debug), (uintptr_t)memory, (uintptr_t)memory + size);
+}
+
+/* After LARGE, whose blocks the quarantine counts as well. */
+static void count_debugging(struct census *census) {
+    size_t size;
+    size_t held;
+    const void *memory = ledger_memory(&size);
+    add_table(census, memory, size);
+    memory = history_memory(&size);
+    add_table(census, memory, size);
+    memory = quarantine_memory(&size, &held);
+    add_table(census, memory, size);
+    move_from_caches(census, KIND(quarantine), held - min_size(held, census->mapped.quarantine));
 }
 
 static void count_own(struct census *census, struct cadastre_stats *stats) {
@@ -220,6 +251,7 @@ void census_all(struct cadastre_stats *stats, struct cadastre_memory *resident) 
     count_large(&census, stats);
     count_caches(&census, stats);
     count_own(&census, stats);
+    count_debugging(&census);
     uint64_t mapped = os_mapped();
     if (mapped > census.mapped.total)
         add_bytes(&census.mapped, KIND(other), mapped - census.mapped.total);

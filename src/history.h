@@ -30,4 +30,7 @@ size_t history_copy(struct history_event *events, size_t count);
 
 size_t history_capacity(void); /* 0: it is off */
 
+/* Its memory, *size bytes long, or NULL. For statistics. */
+const void *history_memory(size_t *size);
+
 #endif

@@ -390,7 +390,7 @@ void *large_resize(void *block, size_t size, bool may_move) {
 
 /* -------------------------------------------------------------------------------------------------- looking */
 static struct large_view view_of(const struct node *node) {
-    return (struct large_view){node->start, node->span, node->size, node->kind, node->retained};
+    return (struct large_view){node->start, node->span, node->size, node->kind, node->guarded, node->retained};
 }
 
 bool large_find(uintptr_t address, struct large_view *view) {

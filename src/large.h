@@ -29,6 +29,7 @@ struct large_view {
     size_t span; /* bytes of the mapping, of which ... */
     size_t size; /* ... were requested */
     enum large_kind kind;
+    bool guarded;  /* a page before it and one behind it are its, too */
     bool retained; /* CACHED, and among what is to be purged: not so what the kernel would not take back */
 };
 

@@ -102,6 +102,7 @@ static const struct row memory_rows[] = {
     ROW(cadastre_memory, outgoing, "outgoing blocks"),
     ROW(cadastre_memory, free, "free in slabs"),
     ROW(cadastre_memory, tails, "tails of slabs"),
+    ROW(cadastre_memory, quarantine, "quarantine"),
     ROW(cadastre_memory, retained, "retained"),
     ROW(cadastre_memory, idle, "idle addresses"),
     ROW(cadastre_memory, headers, "zone headers"),
@@ -109,6 +110,7 @@ static const struct row memory_rows[] = {
     ROW(cadastre_memory, threads, "thread caches"),
     ROW(cadastre_memory, metadata, "metadata"),
     ROW(cadastre_memory, directory, "directory"),
+    ROW(cadastre_memory, debug, "debugging modes"),
     ROW(cadastre_memory, other, "other"),
     ROW(cadastre_memory, total, "total"),
 };

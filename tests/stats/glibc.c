@@ -1,6 +1,6 @@
 /*
- * The C library's mallinfo2, mallinfo, malloc_trim, mallopt and malloc_info: their figures against a model of the blocks,
- * and that what is tuned takes effect.
+ * The C library's mallinfo2, mallinfo, malloc_trim, mallopt and malloc_info: their figures against a model of the
+ * blocks, and that what is tuned takes effect.
  */
 #include "stats/heap.h"
 

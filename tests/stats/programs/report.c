@@ -1,7 +1,7 @@
 /*
  * usage: report [text | json | info | signal | exit]
- * With 16 threads that hold blocks of several sizes and rest, prints what the word asks for on standard output; or raises
- * SIGUSR2 and allocates, or just exits.
+ * With 16 threads that hold blocks of several sizes and rest, prints what the word asks for on standard output; or
+ * raises SIGUSR2 and allocates, or just exits.
  */
 #include "cadastre.h"
 #include <malloc.h>

@@ -195,7 +195,7 @@ struct cadastre_arena_stats {
     uint64_t flushed;      /* ... and their blocks: refilled - flushed is live + cached of all classes */
     uint64_t remote_frees; /* of flushed, those that threads of other arenas freed */
     struct cadastre_lock_stats lock;
-    struct cadastre_memory mapped; /* of its zones; `caches` has what is in `outgoing`, too */
+    struct cadastre_memory mapped; /* of its zones; `caches` has what is outgoing or in quarantine, too */
     struct cadastre_class_stats classes[CADASTRE_CLASSES];
 };
 
@@ -227,8 +227,9 @@ enum cadastre_format { CADASTRE_TEXT, CADASTRE_JSON };
  * part).
  *
  * CADASTRE_STATS=exit in the environment prints the text on standard error when the process exits (by exit or by
- * returning from main); CADASTRE_STATS=signal after SIGUSR2, when any thread next needs more than its cache has:
- * the handler itself only notes it. The signal is left alone if the program has a handler at start, or sets one.
+ * returning from main); CADASTRE_STATS=signal after SIGUSR2, when any thread next needs more than its cache has: the
+ * handler itself only notes it, and to print takes 20 KiB of that thread's stack. The signal is left alone if the
+ * program has a handler at start, or sets one.
  */
 int cadastre_stats_print(int fd, enum cadastre_format format) CADASTRE_NOEXCEPT;
 

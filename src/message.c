@@ -1,15 +1,19 @@
 #include "message.h"
 #include "syscall.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define REPORTS_ALL   32
 #define REPORTS_EVERY 1000
 #define LINE_MAX_     512
+#define KEPT_FD_MIN   200
 
 static _Atomic size_t reports;       /* misuse reports so far */
 static _Atomic bool abort_on_misuse; /* set at boot or by an option */
@@ -62,6 +66,32 @@ bool message_write(int fd, const char *bytes, size_t count) {
         syscall4(SYS_rt_sigtimedwait, (long)&sigpipe, 0, (long)&now, sizeof sigpipe);
     syscall4(SYS_rt_sigprocmask, SIG_SETMASK, (long)&blocked, 0, sizeof blocked);
     return result == 0;
+}
+
+/* ------------------------------------------------------------------------------------- standard error at exit */
+static struct {
+    int fd;   /* a duplicate, if `file` is still what is open there */
+    bool any; /* this and the next constant once kept */
+    struct stat file;
+} kept;
+
+static bool look_up(int fd, struct stat *file) {
+    return syscall3(SYS_fstat, fd, (long)file, 0) == 0;
+}
+
+/* Above the numbers that programs expect to be given. */
+void message_keep_stderr(void) {
+    long fd = syscall3(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, KEPT_FD_MIN);
+    kept.fd = (int)fd;
+    kept.any = fd >= 0 && look_up(kept.fd, &kept.file);
+}
+
+/* A program may close all that it finds open, and have a file of its own there since. */
+int message_stderr(void) {
+    struct stat file;
+    bool is_kept = kept.any && !look_up(STDERR_FILENO, &file) && look_up(kept.fd, &file) &&
+                   file.st_dev == kept.file.st_dev && file.st_ino == kept.file.st_ino;
+    return is_kept ? kept.fd : STDERR_FILENO;
 }
 
 void text_flush(struct text *text) {

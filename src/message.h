@@ -27,6 +27,14 @@ void text_flush(struct text *text);                   /* writes what is buffered
  * false: the descriptor refused a part. */
 bool message_write(int fd, const char *bytes, size_t count);
 
+/*
+ * For what is printed when the process ends: many programs have closed standard error by then, on purpose, to see
+ * whether all was written. keep notes where it goes; message_stderr gives a descriptor for it, which is 2 if that is
+ * open, wherever it goes now.
+ */
+void message_keep_stderr(void);
+int message_stderr(void);
+
 /* One line on stderr: "cadastre: " and `line`, in one write. */
 void message_print(const char *line);
 

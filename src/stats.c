@@ -397,7 +397,7 @@ PUBLIC int cadastre_stats_print(int fd, enum cadastre_format format) {
 /* ------------------------------------------------------------------------------------------- CADASTRE_STATS */
 static void print_text(void) {
     int saved = errno;
-    cadastre_stats_print(STDERR_FILENO, CADASTRE_TEXT);
+    cadastre_stats_print(message_stderr(), CADASTRE_TEXT);
     errno = saved;
 }
 
@@ -406,16 +406,23 @@ static void on_signal(int number) {
     process_defer(print_text);
 }
 
-/* After boot. A program that has a handler for the signal already, or ignores it, keeps that. */
-__attribute__((constructor(102))) static void start(void) {
+/* A program that has a handler for the signal already, or ignores it, keeps that. */
+static void handle_signal(void) {
     struct sigaction action;
-    if (option_value(OPTION_STATS) != STATS_SIGNAL || sigaction(SIGUSR2, NULL, &action) != 0 ||
-        action.sa_handler != SIG_DFL)
+    if (sigaction(SIGUSR2, NULL, &action) != 0 || action.sa_handler != SIG_DFL)
         return;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;
     sigaction(SIGUSR2, &action, NULL);
+}
+
+/* After boot. */
+__attribute__((constructor(102))) static void start(void) {
+    if (option_value(OPTION_STATS) == STATS_SIGNAL)
+        handle_signal();
+    else if (option_value(OPTION_STATS) == STATS_EXIT)
+        message_keep_stderr();
 }
 
 __attribute__((destructor(102))) static void finish(void) {

@@ -95,6 +95,12 @@ prints_with() {
         [ ! -s "$WORK/out" ] && [ "$(grep -c '^cadastre: statistics of process' "$WORK/err")" = 1 ]
 }
 
+# ls closes it, as all of coreutils do, to see whether all was written.
+prints_after_close() {
+    env LD_PRELOAD="$BUILD/libcadastre.so" CADASTRE_STATS=exit ls "$WORK" >"$WORK/out" 2>"$WORK/err" &&
+        check_text "$WORK/err"
+}
+
 prints_nothing() {
     "$WORK/report" exit >"$WORK/out" 2>&1 && [ ! -s "$WORK/out" ]
 }
@@ -118,6 +124,7 @@ if needs python3 "malloc_info is a document of glibc's schema, and its sums hold
 fi
 ok "the text's columns sum to their totals" prints_text
 ok "CADASTRE_STATS=exit prints at exit" prints_with exit
+ok "also where the program has closed standard error" prints_after_close
 ok "CADASTRE_STATS=signal prints when it next can" prints_with signal
 ok "neither is on by itself" prints_nothing
 ok "the signal is left alone where it is in use, or not asked for" leaves_handlers

@@ -25,12 +25,14 @@ static void *slots[SLOTS];
 static void step(void) {
     void **slot = &slots[next_random(SLOTS)];
     unsigned kind = next_random(100);
-    cadastre_free(*slot);
-    *slot = NULL;
-    if (kind < 90)
+    if (kind >= 5) { /* else it is resized, to LARGE or within it */
+        cadastre_free(*slot);
+        *slot = NULL;
+    }
+    if (kind < 8)
+        *slot = cadastre_realloc(*slot, 65537 + next_random(1000000));
+    else if (kind < 95)
         *slot = cadastre_malloc(1 + next_random(kind < 70 ? 1024 : 60000));
-    else if (kind < 93)
-        *slot = cadastre_malloc(65537 + next_random(1000000));
 }
 
 static size_t wrong;

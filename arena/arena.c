@@ -1,6 +1,7 @@
 #include "arena.h"
 #include "message.h"
 #include "os.h"
+#include <string.h>
 
 void arena_lock(struct arena *arena) {
     lock_acquire(&arena->lock);
@@ -111,6 +112,8 @@ size_t arena_refill_locked(struct arena *arena, unsigned class, struct entry *en
         entries[got - 1 - i] = entry;
     }
     os_account_live((ptrdiff_t)(got * sizeclasses[class].size));
+    arena->counts.refills += got > 0;
+    arena->counts.refilled += got;
     return got;
 }
 
@@ -153,6 +156,8 @@ size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size
         settle_slab(arena, slab);
     }
     os_account_live(-(ptrdiff_t)bytes);
+    arena->counts.flushes++;
+    arena->counts.flushed += count - doubles;
     return doubles;
 }
 
@@ -167,6 +172,8 @@ static void insert_zone(struct arena *arena, struct zone *zone) {
     if (next != NULL)
         next->prev = zone;
     *(previous == NULL ? &arena->zones[zone->category] : &previous->next) = zone;
+    arena->mapped += zone_size(zone);
+    arena->mapped_peak = max_size(arena->mapped_peak, arena->mapped);
 }
 
 static void remove_zone(struct arena *arena, struct zone *zone) {
@@ -174,6 +181,7 @@ static void remove_zone(struct arena *arena, struct zone *zone) {
         zone->next->prev = zone->prev;
     *(zone->prev == NULL ? &arena->zones[zone->category] : &zone->prev->next) = zone->next;
     arena->removals++;
+    arena->mapped -= zone_size(zone);
 }
 
 static struct zone *find_empty_zone(const struct arena *arena, enum category category) {
@@ -239,6 +247,7 @@ bool arena_grow(struct arena *arena, unsigned class, size_t size) {
         return false;
     arena_lock(arena);
     insert_zone(arena, zone);
+    arena->counts.zones_mapped++;
     arena_unlock(arena);
     return true;
 }
@@ -355,11 +364,14 @@ bool arena_view_slab(struct arena *arena, const struct zone_cursor *cursor, cons
         const struct slab *slab = &((const struct zone *)zone->start)->slabs[unit];
         bool carved = slab->status == SLAB_CARVED;
         view->status = slab->status;
+        view->class = carved ? slab->class : 0;
         view->block_size = carved ? sizeclasses[slab->class].size : 0;
         view->blocks = carved ? slab->blocks : 0;
         view->free = carved ? slab->free : 0;
-        if (carved)
+        if (carved) {
             slab_copy_register(slab, view->states, view->slacks);
+            memcpy(view->taken, slab->taken, (view->blocks + 63) / 64 * sizeof *view->taken);
+        }
     }
     arena_unlock(arena);
     view->base = zone->start + unit * UNIT_SIZE;
@@ -380,22 +392,14 @@ bool arena_find_live(struct arena *arena, uintptr_t address, size_t *size) {
 }
 
 void arena_total(struct arena *arena, struct arena_totals *totals) {
-    *totals = (struct arena_totals){0};
     arena_lock(arena);
-    for (unsigned c = 0; c < CATEGORIES; c++) {
-        for (const struct zone *zone = arena->zones[c]; zone != NULL; zone = zone->next) {
+    *totals = (struct arena_totals){.mapped = arena->mapped,
+                                    .mapped_peak = arena->mapped_peak,
+                                    .counts = arena->counts,
+                                    .lock = arena->lock.counts};
+    for (unsigned c = 0; c < CATEGORIES; c++)
+        for (const struct zone *zone = arena->zones[c]; zone != NULL; zone = zone->next)
             totals->zones++;
-            totals->mapped += zone_size(zone);
-            totals->slabs += zone->carved;
-        }
-        for (const struct slab *slab = arena->dirty[c].first; slab != NULL; slab = slab->next)
-            totals->dirty_slabs++;
-    }
-    for (unsigned class = 0; class < CLASSES; class ++)
-        for (unsigned bucket = 0; bucket < BUCKETS; bucket++)
-            for (const struct slab *slab = arena->partial->buckets[class][bucket].first; slab != NULL;
-                 slab = slab->next)
-                totals->free_bytes += (size_t)slab->free * sizeclasses[class].size;
     arena_unlock(arena);
 }
 

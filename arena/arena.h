@@ -32,6 +32,14 @@ struct arena {
     struct slab_list dirty[CATEGORIES]; /* oldest first */
     unsigned purges;                    /* under way */
     unsigned removals;                  /* of zones from its lists, so far */
+    struct arena_counts {               /* since the start */
+        uint64_t refills, refilled;     /* batches that left, and their blocks */
+        uint64_t flushes, flushed;      /* that came back; refilled - flushed: blocks that are live or cached */
+        uint64_t remote_frees;          /* of flushed, those that threads of other arenas freed */
+        uint64_t zones_mapped;
+    } counts;
+    size_t mapped; /* bytes of its zones, and the most there were */
+    size_t mapped_peak;
 };
 
 void arena_lock(struct arena *arena);
@@ -84,9 +92,11 @@ struct zone_view arena_next_zone(struct arena *arena, struct zone_cursor *cursor
 struct slab_view {
     uintptr_t base;
     enum slab_status status;
-    uint32_t block_size; /* this and the next two: 0 if it is not carved */
+    unsigned class; /* this and the next three: 0 if it is not carved */
+    uint32_t block_size;
     uint32_t blocks;
     uint32_t free; /* neither live nor in a thread cache */
+    uint64_t taken[UNIT_SIZE / BLOCK_ALIGN / 64];
     state_byte states[UNIT_SIZE / BLOCK_ALIGN];
     slack_word slacks[UNIT_SIZE / (STATE_SLACK_MAX + 1) + 1];
 };
@@ -104,13 +114,13 @@ bool arena_is_valid(struct arena *arena);
 /* In the child of fork: the lock is free, and what vanished threads were purging is idle. */
 void arena_reset_lock(struct arena *arena);
 
-/* What an arena holds, in slabs and blocks; for statistics. */
+/* What an arena has, and how it was used; for statistics. Its slabs are seen one by one, by arena_view_slab. */
 struct arena_totals {
     size_t zones;
-    size_t mapped; /* bytes of its zones */
-    size_t slabs;
-    size_t dirty_slabs;
-    size_t free_bytes; /* of blocks in the bitmaps of carved slabs */
+    size_t mapped;
+    size_t mapped_peak;
+    struct arena_counts counts;
+    struct lock_counts lock;
 };
 void arena_total(struct arena *arena, struct arena_totals *totals);
 

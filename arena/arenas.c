@@ -8,6 +8,7 @@ static struct arena arenas[ARENAS_MAX];
 static struct partial partials[ARENAS_MAX];
 static unsigned arena_count = 1; /* constant after boot, as the next */
 static size_t zone_size_wanted = ZONE_SPAN;
+static atomic_uint join_limit = ARENAS_MAX; /* only so many arenas are given to threads */
 static atomic_uint thread_numbers;
 static atomic_bool purging; /* by some thread: one at a time is enough */
 
@@ -46,8 +47,9 @@ size_t arenas_zone_size(void) {
 /* ------------------------------------------------------------------------------------------------- threads */
 struct arena *arenas_join(void) {
     unsigned number = add_relaxed(&thread_numbers, 1);
+    unsigned limit = (unsigned)min_size(arena_count, load_relaxed(&join_limit));
     /* Threads that came before have left their zones half used: those first, lowest first. */
-    unsigned used = number < arena_count ? number : arena_count;
+    unsigned used = number < limit ? number : limit;
     for (unsigned i = 0; i < used; i++) {
         unsigned none = 0;
         if (load_relaxed(&arenas[i].threads) == 0 &&
@@ -55,13 +57,17 @@ struct arena *arenas_join(void) {
                                                     memory_order_relaxed))
             return &arenas[i];
     }
-    struct arena *arena = &arenas[number % arena_count];
+    struct arena *arena = &arenas[number % limit];
     add_relaxed(&arena->threads, 1);
     return arena;
 }
 
 void arenas_leave(struct arena *arena) {
     sub_relaxed(&arena->threads, 1);
+}
+
+void arenas_limit_joining(unsigned count) {
+    store_relaxed(&join_limit, count);
 }
 
 /* ------------------------------------------------------------------------------------------------- batches */
@@ -92,7 +98,9 @@ size_t arenas_flush(struct batch *batch, struct entry *twice) {
         arena_lock(arena);
         size_t count = load_relaxed(&batch->count);
         size_t others = is_last ? 0 : partition(batch->entries, count, arena->index);
-        doubles += arena_flush_locked(arena, batch->entries + others, count - others, twice);
+        size_t here = arena_flush_locked(arena, batch->entries + others, count - others, twice);
+        arena->counts.remote_frees += count - others - here;
+        doubles += here;
         batch->owners &= batch->owners - 1;
         store_relaxed(&batch->count, others);
         arena_unlock(arena);

@@ -19,6 +19,9 @@ size_t arenas_zone_size(void);
 struct arena *arenas_join(void);
 void arenas_leave(struct arena *arena);
 
+/* Threads that join from now on are given the first `count` arenas only, at least 1. */
+void arenas_limit_joining(unsigned count);
+
 /* Blocks of any arenas, freed, on their way back to their owners. Owned by one thread; the count is atomic for the
  * child of a fork, which inherits the batches of threads that are no more. */
 struct batch {

@@ -4,6 +4,10 @@
 /* In .bss: the pages that are touched, mostly one or two, are all that it costs. */
 struct directory directory;
 
+/* Its leaves once more, so that they are found without reading, and so touching, all of it. */
+static struct leaf *_Atomic leaves[LEAF_COUNT];
+static _Atomic size_t leaf_count;
+
 void directory_boot(void) {
     os_avoid_huge_pages(&directory, sizeof directory);
 }
@@ -16,12 +20,18 @@ bool directory_add(uintptr_t zone) {
     ptrdiff_t none = 0;
     if (load_acquire(slot) != none)
         return true;
-    char *leaf = os_map(sizeof(struct leaf));
+    struct leaf *leaf = os_map(sizeof *leaf);
     if (leaf == NULL)
         return false;
-    os_avoid_huge_pages(leaf, sizeof(struct leaf));
-    if (!atomic_compare_exchange_strong_explicit(slot, &none, leaf - (char *)&directory.none, memory_order_acq_rel,
-                                                 memory_order_acquire))
-        os_unmap(leaf, sizeof(struct leaf)); /* another thread was faster */
+    os_avoid_huge_pages(leaf, sizeof *leaf);
+    if (atomic_compare_exchange_strong_explicit(slot, &none, (char *)leaf - (char *)&directory.none,
+                                                memory_order_acq_rel, memory_order_acquire))
+        store_relaxed(&leaves[add_relaxed(&leaf_count, 1)], leaf);
+    else
+        os_unmap(leaf, sizeof *leaf); /* another thread was faster */
     return true;
+}
+
+const struct leaf *directory_leaf(size_t number) {
+    return number < load_relaxed(&leaf_count) ? load_relaxed(&leaves[number]) : NULL;
 }

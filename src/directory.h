@@ -72,6 +72,9 @@ void directory_boot(void);
 /* Makes sure that the lines of a zone are there; false: no memory. Makes a system call: no lock held. */
 bool directory_add(uintptr_t zone);
 
+/* The leaves in the order in which they were made, from 0; NULL: there are no more. */
+const struct leaf *directory_leaf(size_t number);
+
 _Static_assert(sizeof(struct slab_line) == sizeof(state_byte *), "slab_states: the same index in both");
 _Static_assert(sizeof(state_byte) == 1, "a state is a byte");
 _Static_assert(OWNER(0, CLASSES) <= OWNER(1, 0), "the classes fit a row");

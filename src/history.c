@@ -13,8 +13,17 @@ static struct slot *ring; /* constant after boot, as the next */
 static size_t ring_size;
 static _Atomic uint64_t newest;
 
+static size_t mapped_size(size_t count) {
+    return round_up(count * sizeof *ring, os_page_size());
+}
+
+const void *history_memory(size_t *size) {
+    *size = mapped_size(ring_size);
+    return ring;
+}
+
 bool history_boot(size_t count) {
-    ring = os_map(round_up(count * sizeof *ring, os_page_size()));
+    ring = os_map(mapped_size(count));
     ring_size = ring == NULL ? 0 : count;
     return ring != NULL;
 }

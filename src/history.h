@@ -34,4 +34,7 @@ bool history_read(uint64_t number, struct history_event *event);
 
 size_t history_capacity(void); /* 0: it is off */
 
+/* Its memory, *size bytes long, or NULL. For statistics. */
+const void *history_memory(size_t *size);
+
 #endif

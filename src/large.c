@@ -1,7 +1,6 @@
 #include "large.h"
 #include "config.h"
 #include "directory.h"
-#include "lock.h"
 #include "message.h"
 #include "metadata.h"
 #include "os.h"
@@ -455,7 +454,7 @@ const char *large_kind_name(enum large_kind kind) {
 }
 
 static struct large_view view_of(const struct node *node) {
-    return (struct large_view){node->start, node->span, node->size, node->kind};
+    return (struct large_view){node->start, node->span, node->size, node->kind, node->guarded, node->retained};
 }
 
 bool large_find(uintptr_t address, struct large_view *view) {
@@ -551,6 +550,10 @@ bool large_unmap_free(void) {
         }
         any = true;
     }
+}
+
+struct lock_counts large_lock_counts(void) {
+    return lock_counts_of(&lock);
 }
 
 /* ------------------------------------------------------------------------------------------------- validity */

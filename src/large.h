@@ -13,7 +13,7 @@
 #ifndef LARGE_H
 #define LARGE_H
 
-#include "base.h"
+#include "lock.h"
 
 enum large_kind {
     LARGE_CACHED, /* the first two index the search for a fit */
@@ -33,6 +33,8 @@ struct large_view {
     size_t span; /* bytes of the mapping, of which ... */
     size_t size; /* ... were requested */
     enum large_kind kind;
+    bool guarded;  /* a page before it and one behind it are its, too */
+    bool retained; /* CACHED, and among what is to be purged: not so what the kernel would not take back */
 };
 
 /* A live block of `size` bytes with room for `room` (size or more), at a multiple of `alignment` (a power of two), or
@@ -85,6 +87,9 @@ size_t large_purge_oldest(void);
 
 /* Unmaps every span that is not live; whether there were any. */
 bool large_unmap_free(void);
+
+/* How the tree's lock was used so far. */
+struct lock_counts large_lock_counts(void);
 
 /* The tree's laws; for tests and checks. No system call. */
 bool large_is_valid(void);

@@ -130,6 +130,14 @@ void ledger_visit_live(void (*visit)(void *argument, const struct ledger_entry *
     lock_release(&lock);
 }
 
+const void *ledger_memory(size_t *size) {
+    lock_acquire(&lock);
+    const void *memory = table.entries;
+    *size = bytes_of(&table);
+    lock_release(&lock);
+    return memory;
+}
+
 void ledger_lock(void) {
     lock_acquire(&lock);
 }

@@ -35,6 +35,9 @@ void ledger_forget_freed(uintptr_t address);
 /* Calls `visit` for each live block's entry, the ledger locked: it may look at the block, and do nothing else. */
 void ledger_visit_live(void (*visit)(void *argument, const struct ledger_entry *entry), void *argument);
 
+/* Its memory, *size bytes long, or NULL; it may move. For statistics. */
+const void *ledger_memory(size_t *size);
+
 /* For fork. */
 void ledger_lock(void);
 void ledger_unlock(void);

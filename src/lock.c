@@ -2,6 +2,7 @@
 #include "message.h"
 #include "syscall.h"
 #include <linux/futex.h>
+#include <time.h>
 
 #define SPINS      100
 #define WAITED_FOR ((uintptr_t)1)
@@ -61,30 +62,47 @@ static void wait_while(struct lock *lock, uintptr_t word) {
     syscall4(SYS_futex, (long)&lock->word, FUTEX_WAIT_PRIVATE, (long)(uint32_t)word, 0);
 }
 
-static COLD void acquire_contended(struct lock *lock) {
+/* Not by the C library's clock_gettime: its first call may come before the dynamic linker has set that up. */
+static uint64_t now_ns(void) {
+    struct timespec time = {0};
+    syscall3(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&time, 0);
+    return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
+}
+
+/* What it gives is the time that the thread slept. */
+static COLD uint64_t acquire_contended(struct lock *lock) {
     uintptr_t self = lock_self();
+    uint64_t slept = 0;
     if (lock_is_mine(lock))
         message_die("malloc, free or fork was called from a signal handler or a debugger that interrupted one of them; "
                     "they are not async-signal-safe");
     for (int i = 0; i < SPINS; i++) {
         pause_cpu();
         if (try_acquire(lock, self))
-            return;
+            return 0;
     }
     /* Others may wait as well: whoever has waited leaves the mark. */
     while (!try_acquire(lock, self | WAITED_FOR)) {
         uintptr_t word = load_relaxed(&lock->word);
         if (word != 0 && ((word & WAITED_FOR) != 0 ||
                           atomic_compare_exchange_strong_explicit(&lock->word, &word, word | WAITED_FOR,
-                                                                  memory_order_relaxed, memory_order_relaxed)))
+                                                                  memory_order_relaxed, memory_order_relaxed))) {
+            uint64_t start = now_ns();
             wait_while(lock, word | WAITED_FOR);
+            slept += now_ns() - start;
+        }
     }
+    return slept;
 }
 
 void lock_acquire(struct lock *lock) {
     held.count++;
-    if (UNLIKELY(!try_acquire(lock, lock_self())))
-        acquire_contended(lock);
+    if (UNLIKELY(!try_acquire(lock, lock_self()))) {
+        uint64_t slept = acquire_contended(lock);
+        lock->counts.contended++;
+        lock->counts.slept_ns += slept;
+    }
+    lock->counts.acquisitions++;
     if (CHECK_RANKS)
         rank_push(lock);
 }
@@ -104,6 +122,13 @@ bool lock_holds_any(void) {
 
 bool lock_is_mine(const struct lock *lock) {
     return (load_relaxed(&lock->word) & ~WAITED_FOR) == lock_self();
+}
+
+struct lock_counts lock_counts_of(struct lock *lock) {
+    lock_acquire(lock);
+    struct lock_counts counts = lock->counts;
+    lock_release(lock);
+    return counts;
 }
 
 void lock_reset(struct lock *lock) {

@@ -26,6 +26,11 @@ enum lock_rank {
 struct lock {
     _Atomic uintptr_t word; /* 0 free; else lock_self() of the holder, plus 1 if it may be waited for */
     unsigned rank;          /* constant */
+    struct lock_counts {    /* since the start; under the lock itself */
+        uint64_t acquisitions;
+        uint64_t contended; /* of which another thread held it */
+        uint64_t slept_ns;  /* for those, asleep in the kernel: what was waited spinning is too short to be timed */
+    } counts;
 };
 
 #define LOCK_INIT(lock_rank)                                                                                           \
@@ -38,6 +43,9 @@ uintptr_t lock_self(void);
 void lock_acquire(struct lock *lock);
 void lock_release(struct lock *lock);
 bool lock_is_mine(const struct lock *lock);
+
+/* How it was used so far; takes it for that. */
+struct lock_counts lock_counts_of(struct lock *lock);
 
 /* Whether the calling thread holds a lock: then it was interrupted in the midst of something. */
 bool lock_holds_any(void);

@@ -6,12 +6,14 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define REPORTS_ALL   32
 #define REPORTS_EVERY 1000
 #define LINE_MAX_     512
+#define KEPT_FD_MIN   200
 
 static _Atomic size_t reports;       /* misuse reports so far */
 static _Atomic bool abort_on_misuse; /* set at boot or by an option */
@@ -66,6 +68,32 @@ bool message_write(int fd, const char *bytes, size_t count) {
     return result == 0;
 }
 
+/* ------------------------------------------------------------------------------------- standard error at exit */
+static struct {
+    int fd;   /* a duplicate, if `file` is still what is open there */
+    bool any; /* this and the next constant once kept */
+    struct stat file;
+} kept;
+
+static bool look_up(int fd, struct stat *file) {
+    return syscall3(SYS_fstat, fd, (long)file, 0) == 0;
+}
+
+/* Above the numbers that programs expect to be given. */
+void message_keep_stderr(void) {
+    long fd = syscall3(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, KEPT_FD_MIN);
+    kept.fd = (int)fd;
+    kept.any = fd >= 0 && look_up(kept.fd, &kept.file);
+}
+
+/* A program may close all that it finds open, and have a file of its own there since. */
+static int find_stderr(void) {
+    struct stat file;
+    bool is_kept = kept.any && !look_up(STDERR_FILENO, &file) && look_up(kept.fd, &file) &&
+                   file.st_dev == kept.file.st_dev && file.st_ino == kept.file.st_ino;
+    return is_kept ? kept.fd : STDERR_FILENO;
+}
+
 void text_flush(struct text *text) {
     if (text->fd >= 0 && !message_write(text->fd, text->buffer, text->length))
         text->fd = -1;
@@ -118,7 +146,6 @@ void text_add_HEX(struct text *text, uint64_t value) {
 
 /* ------------------------------------------------------------------------------------------------- the log */
 static const char *_Atomic log_path; /* NULL: standard error */
-static int kept_stderr = -1;         /* a second descriptor of it; constant after boot */
 
 void message_log_to(const char *path) {
     store_relaxed(&log_path, path == NULL || *path == '\0' ? NULL : path);
@@ -135,34 +162,21 @@ static void add_log_path(struct text *text, const char *path) {
     }
 }
 
-static bool is_open(int fd) {
-    return syscall3(SYS_fcntl, fd, F_GETFD, 0) >= 0;
-}
-
-void message_keep_stderr(void) {
-    long fd = syscall3(SYS_fcntl, STDERR_FILENO, F_DUPFD_CLOEXEC, 200);
-    kept_stderr = fd < 0 ? -1 : (int)fd;
-}
-
-static int open_stderr(void) {
-    return !is_open(STDERR_FILENO) && kept_stderr >= 0 ? kept_stderr : STDERR_FILENO;
-}
-
 /* Opened for each report, since a program may close what it does not know. */
 int message_open_log(void) {
     const char *path = load_relaxed(&log_path);
     char buffer[4096];
     struct text text = {buffer, 0, sizeof buffer - 1, -1};
     if (path == NULL)
-        return open_stderr();
+        return find_stderr();
     add_log_path(&text, path);
     buffer[text.length] = '\0';
     long fd = syscall4(SYS_openat, AT_FDCWD, (long)buffer, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
-    return fd < 0 ? open_stderr() : (int)fd;
+    return fd < 0 ? find_stderr() : (int)fd;
 }
 
 void message_close_log(int fd) {
-    if (fd != STDERR_FILENO && fd != kept_stderr)
+    if (fd != STDERR_FILENO && fd != kept.fd)
         syscall3(SYS_close, fd, 0, 0);
 }
 

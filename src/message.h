@@ -34,10 +34,13 @@ bool message_write(int fd, const char *bytes, size_t count);
  */
 void message_log_to(const char *path);
 int message_open_log(void); /* a descriptor for a longer report */
-
-/* Keeps a way to standard error for reports at exit: many programs close it there, to see whether all was written. */
-void message_keep_stderr(void);
 void message_close_log(int fd);
+
+/*
+ * For what is printed when the process ends: many programs have closed standard error by then, on purpose, to see
+ * whether all was written. From now on, the log that is standard error is still found then.
+ */
+void message_keep_stderr(void);
 
 /* One line to the log: "cadastre: " and `line`, in one write. */
 void message_print(const char *line);

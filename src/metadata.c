@@ -1,6 +1,5 @@
 #include "metadata.h"
 #include "config.h"
-#include "lock.h"
 #include "message.h"
 #include "os.h"
 
@@ -12,13 +11,21 @@ struct free_block {
     struct free_block *next;
 };
 
+/* What a chunk begins with. */
+struct chunk {
+    ALIGNED(64) struct chunk *next; /* mapped before it; constant */
+};
+
 static struct lock lock = LOCK_INIT(LOCK_METADATA);
-static struct free_block *free_blocks[BUCKETS]; /* under lock */
-static char *chunk;                             /* under lock: the untouched rest of the newest chunk */
-static size_t chunk_left;                       /* under lock */
+static struct free_block *free_blocks[BUCKETS]; /* under lock, as all here */
+static struct chunk *chunks;                    /* the newest first */
+static char *rest;                              /* the untouched rest of the newest chunk */
+static size_t rest_left;
+static size_t mapped;
+static size_t used;
 
 _Static_assert((size_t)1 << (BUCKET_MIN + BUCKETS - 1) == METADATA_MAX, "the last bucket holds the largest");
-_Static_assert(CHUNK_SIZE >= METADATA_MAX, "a chunk serves any size");
+_Static_assert(CHUNK_SIZE - sizeof(struct chunk) >= METADATA_MAX, "a chunk serves any size");
 
 static unsigned bucket_of(size_t size) {
     return size <= (size_t)1 << BUCKET_MIN ? 0 : (unsigned)(64 - __builtin_clzll(size - 1)) - BUCKET_MIN;
@@ -31,17 +38,20 @@ static void push_free(unsigned bucket, void *p) {
 }
 
 /* Under lock. What is left of an old chunk goes to the free lists, piece by piece. */
-static void install_chunk(char *fresh) {
+static void install_chunk(struct chunk *fresh) {
     for (unsigned bucket = BUCKETS; bucket-- > 0;) {
         size_t piece = (size_t)1 << (bucket + BUCKET_MIN);
-        while (chunk_left >= piece) {
-            push_free(bucket, chunk);
-            chunk += piece;
-            chunk_left -= piece;
+        while (rest_left >= piece) {
+            push_free(bucket, rest);
+            rest += piece;
+            rest_left -= piece;
         }
     }
-    chunk = fresh;
-    chunk_left = CHUNK_SIZE;
+    fresh->next = chunks;
+    chunks = fresh;
+    mapped += CHUNK_SIZE;
+    rest = (char *)(fresh + 1);
+    rest_left = CHUNK_SIZE - sizeof *fresh;
 }
 
 /* Under lock. */
@@ -50,13 +60,15 @@ static void *take_locked(unsigned bucket) {
     struct free_block *block = free_blocks[bucket];
     if (block != NULL) {
         free_blocks[bucket] = block->next;
+        used += size;
         return block;
     }
-    if (chunk_left < size)
+    if (rest_left < size)
         return NULL;
-    void *p = chunk;
-    chunk += size;
-    chunk_left -= size;
+    void *p = rest;
+    rest += size;
+    rest_left -= size;
+    used += size;
     return p;
 }
 
@@ -68,7 +80,7 @@ void *metadata_take(size_t size) {
     lock_release(&lock);
     if (LIKELY(p != NULL))
         return p;
-    char *fresh = os_map(CHUNK_SIZE);
+    struct chunk *fresh = os_map(CHUNK_SIZE);
     if (fresh == NULL)
         return NULL;
     os_avoid_huge_pages(fresh, CHUNK_SIZE);
@@ -80,9 +92,27 @@ void *metadata_take(size_t size) {
 }
 
 void metadata_give(void *p, size_t size) {
+    unsigned bucket = bucket_of(size);
     lock_acquire(&lock);
-    push_free(bucket_of(size), p);
+    push_free(bucket, p);
+    used -= (size_t)1 << (bucket + BUCKET_MIN);
     lock_release(&lock);
+}
+
+void metadata_total(struct metadata_totals *totals) {
+    lock_acquire(&lock);
+    *totals = (struct metadata_totals){mapped, used, lock.counts};
+    lock_release(&lock);
+}
+
+const void *metadata_next_chunk(const void *chunk, size_t *size) {
+    *size = CHUNK_SIZE;
+    if (chunk != NULL)
+        return ((const struct chunk *)chunk)->next;
+    lock_acquire(&lock);
+    chunk = chunks;
+    lock_release(&lock);
+    return chunk;
 }
 
 void metadata_lock(void) {

@@ -5,7 +5,7 @@
 #ifndef METADATA_H
 #define METADATA_H
 
-#include "base.h"
+#include "lock.h"
 
 #define METADATA_MAX ((size_t)64 * 1024)
 
@@ -15,6 +15,16 @@ void *metadata_take(size_t size);
 
 /* `size` as it was taken with. */
 void metadata_give(void *block, size_t size);
+
+struct metadata_totals {
+    size_t mapped;
+    size_t used; /* bytes of what is handed out, powers of two */
+    struct lock_counts lock;
+};
+void metadata_total(struct metadata_totals *totals);
+
+/* The chunk after `chunk`, which is the first with NULL; NULL: there are no more. All are of *size bytes, and stay. */
+const void *metadata_next_chunk(const void *chunk, size_t *size);
 
 /* For fork. */
 void metadata_lock(void);

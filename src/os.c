@@ -24,6 +24,8 @@ static struct account {
 static _Atomic size_t resident_peak; /* of what was resident when the excess was last asked for */
 static _Atomic size_t mapped_bytes;
 static _Atomic size_t mapped_bytes_peak;
+static _Atomic size_t purged_bytes; /* so far */
+static _Atomic size_t retained_min = RETAINED_MIN;
 static _Atomic uint64_t stamps;
 
 static size_t page_size;        /* constant after os_boot */
@@ -204,7 +206,10 @@ static bool purge_is_known_to_zero(void) {
 }
 
 bool os_purge(void *address, size_t size) {
-    return !is_refused() && purge_is_known_to_zero() && raw_advise(address, size, MADV_DONTNEED);
+    if (is_refused() || !purge_is_known_to_zero() || !raw_advise(address, size, MADV_DONTNEED))
+        return false;
+    add_relaxed(&purged_bytes, size);
+    return true;
 }
 
 /* ------------------------------------------------------------------------------------------- the machine */
@@ -349,8 +354,12 @@ static size_t excess_of_peak(size_t retained) {
 
 size_t os_retained_excess(void) {
     size_t retained = os_retained();
-    size_t bound = max_size(RETAINED_MIN, os_live() / RETAINED_DIVISOR);
+    size_t bound = max_size(load_relaxed(&retained_min), os_live() / RETAINED_DIVISOR);
     return max_size(retained <= bound ? 0 : retained - bound / 2, excess_of_peak(retained));
+}
+
+void os_set_retained_min(size_t bytes) {
+    store_relaxed(&retained_min, bytes);
 }
 
 uint64_t os_stamp(void) {
@@ -363,4 +372,13 @@ size_t os_mapped(void) {
 
 size_t os_mapped_peak(void) {
     return load_relaxed(&mapped_bytes_peak);
+}
+
+size_t os_purged(void) {
+    return load_relaxed(&purged_bytes);
+}
+
+void os_look_up_resident(const void *address, size_t size, unsigned char *pages) {
+    if (syscall3(SYS_mincore, (long)address, (long)size, (long)pages) != 0)
+        memset(pages, 0, (size + page_size - 1) / page_size);
 }

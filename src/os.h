@@ -80,9 +80,18 @@ size_t os_retained_excess(void);
 /* Orders what becomes empty: oldest, smallest. */
 uint64_t os_stamp(void);
 
-/* Bytes that we have mapped now, and the most there ever were. */
+/* In place of RETAINED_MIN, from now on. */
+void os_set_retained_min(size_t bytes);
+
+/* Bytes that we have mapped now, and the most there ever were; and all that os_purge has given back so far. */
 size_t os_mapped(void);
 size_t os_mapped_peak(void);
+size_t os_purged(void);
+
+/* Whether each page of [address, address + size) is resident, a byte each in `pages`: bit 0, the others undefined. One
+ * that was only read counts, though the kernel's own zero page stands for it. Where nothing is mapped, nothing is
+ * resident. */
+void os_look_up_resident(const void *address, size_t size, unsigned char *pages);
 
 /* Tests only, and only in debug builds: the call after `calls` more that succeed is refused, once (a negative count:
  * never). */

@@ -18,6 +18,7 @@ static pthread_key_t thread_key; /* constant after boot, as the next */
 static bool has_thread_key;
 static struct tcache *boot_cache; /* of the thread that booted; this and the next for it only */
 static uintptr_t boot_thread;
+static void (*_Atomic deferred)(void); /* NULL: nothing */
 
 /* ------------------------------------------------------------------------------------------------------ fork
  * glibc's own malloc is forked after the list of streams is locked, since fflush(NULL) and getdelim allocate with a
@@ -144,7 +145,20 @@ static COLD void boot_once(void) {
     lock_release(&boot_lock);
 }
 
+void process_defer(void (*action)(void)) {
+    store_relaxed(&deferred, action);
+}
+
+/* Not where a signal handler has interrupted malloc: there it waits for the next. */
+static COLD void run_deferred(void) {
+    void (*action)(void) = lock_holds_any() ? NULL : atomic_exchange_explicit(&deferred, NULL, memory_order_relaxed);
+    if (action != NULL)
+        action();
+}
+
 struct tcache *process_enter(void) {
+    if (UNLIKELY(load_relaxed(&deferred) != NULL))
+        run_deferred();
     if (LIKELY(tcache_is_real(tcache_current)))
         return tcache_current;
     if (UNLIKELY(load_acquire(&boot_state) != BOOT_DONE))

@@ -17,6 +17,9 @@ struct tcache *process_enter(void);
 /* Before the dynamic linker has initialised thread-local variables: does so for ours. */
 void process_start_early(void);
 
+/* Has `action` called once, by the next thread that comes to a slow path, with no lock held. Async-signal-safe. */
+void process_defer(void (*action)(void));
+
 /* Gives the blocks that this thread's and the parked caches hold back to the arenas. */
 void process_drain(void);
 

@@ -45,6 +45,14 @@ bool quarantine_take(struct quarantined *block) {
     return any;
 }
 
+const void *quarantine_memory(size_t *size, size_t *held) {
+    lock_acquire(&lock);
+    *held = bytes;
+    lock_release(&lock);
+    *size = BLOCKS_MAX * sizeof *ring;
+    return ring;
+}
+
 void quarantine_lock(void) {
     lock_acquire(&lock);
 }

@@ -24,6 +24,9 @@ bool quarantine_put(struct quarantined block);
 /* The oldest goes out; false: there is none. */
 bool quarantine_take(struct quarantined *block);
 
+/* Its own memory, *size bytes long, or NULL; and the bytes of the blocks in it. For statistics. */
+const void *quarantine_memory(size_t *size, size_t *held);
+
 /* For fork. */
 void quarantine_lock(void);
 void quarantine_unlock(void);

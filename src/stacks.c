@@ -209,3 +209,10 @@ void stacks_print(struct text *text, uint32_t id, const char *indent) {
         text_add(text, "\n");
     }
 }
+
+const void *stacks_memory(size_t n, size_t *size) {
+    *size = CHUNK_BYTES;
+    if (n == 0)
+        return load_acquire(&buckets);
+    return n <= CHUNKS ? load_acquire(&chunks[n - 1]) : NULL;
+}

@@ -37,6 +37,9 @@ unsigned stacks_get(uint32_t id, const uintptr_t **pcs);
  */
 void stacks_print(struct text *text, uint32_t id, const char *indent);
 
+/* What is mapped for them: the n-th piece, NULL when there are no more. */
+const void *stacks_memory(size_t n, size_t *size);
+
 struct stacks_total {
     size_t stacks;  /* different ones */
     size_t bytes;   /* mapped for them */

@@ -1,185 +1,449 @@
 /*
- * The C library's names for looking at and tuning malloc, with what they mean here. A program linked statically must
- * find all of them in one place, or the C library's whole malloc comes in beside ours.
+ * Our own statistics: as structures, as text and as JSON; and CADASTRE_STATS, which prints them unasked.
  */
-#include "large.h"
+#include "cadastre.h"
+#include "census.h"
+#include "debug.h"
 #include "message.h"
 #include "misuse.h"
 #include "names.h"
+#include "options.h"
 #include "os.h"
 #include "process.h"
+#include "request.h"
+#include "sizeclass.h"
 #include <errno.h>
-#include <malloc.h>
-#include <stdio.h>
+#include <signal.h>
+#include <string.h>
 #include <unistd.h>
 
-/* Of the C libraries only glibc has these names. */
-#if defined(__GLIBC__) && !defined(CADASTRE_PREFIXED)
+#define OUTPUT_BUFFER 4096
 
-#if !__GLIBC_PREREQ(2, 33)
-struct mallinfo2 {
-    size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
-};
-struct mallinfo2 mallinfo2(void);
-#endif
+/* --------------------------------------------------------------------------------------------- as structures */
 
-struct totals {
-    size_t live_blocks[ARENAS_MAX];
-    size_t live_bytes[ARENAS_MAX];
-    size_t large_blocks;
-    size_t large_bytes;
-};
-
-static bool count_block(void *argument, const struct walk_block *block) {
-    struct totals *totals = argument;
-    if (block->category == WALK_LARGE) {
-        totals->large_blocks++;
-        totals->large_bytes += block->capacity;
-    } else {
-        totals->live_blocks[block->arena]++;
-        totals->live_bytes[block->arena] += block->capacity;
+/* Whether the figures can be had now; if not, sets errno. */
+static bool may_look(const char *call) {
+    if (misuse_is_inside_malloc(call)) {
+        errno = EDEADLK;
+        return false;
     }
+    process_enter();
     return true;
 }
 
-static void count_all(struct totals *totals) {
-    *totals = (struct totals){.large_blocks = 0};
-    process_enter();
-    arenas_walk(count_block, totals);
+/* As much of `known` as the caller has room for, and zeros in what room there is beyond. */
+static void hand_out(void *to, size_t size, const void *known, size_t known_size) {
+    memcpy(to, known, min_size(size, known_size));
+    if (size > known_size)
+        memset((char *)to + known_size, 0, size - known_size);
 }
 
-static struct mallinfo2 describe(const char *call) {
-    struct totals totals;
-    struct mallinfo2 info = {.arena = 0};
-    if (misuse_is_inside_malloc(call))
-        return info;
-    info.keepcost = os_retained();
-    count_all(&totals);
-    for (unsigned i = 0; i < arenas_count(); i++) {
-        struct arena_totals of_arena;
-        arena_total(arenas_at(i), &of_arena);
-        info.arena += of_arena.mapped;
-        info.uordblks += totals.live_bytes[i];
-        info.ordblks += of_arena.dirty_slabs;
+PUBLIC int cadastre_stats(struct cadastre_stats *stats, size_t size) {
+    struct cadastre_stats known;
+    if (size < sizeof stats->size) {
+        errno = EINVAL;
+        return -1;
     }
-    info.hblks = totals.large_blocks;
-    info.hblkhd = totals.large_bytes;
-    info.fordblks = info.arena > info.uordblks ? info.arena - info.uordblks : 0;
-    return info;
+    if (!may_look("cadastre_stats"))
+        return -1;
+    census_all(&known, NULL);
+    hand_out(stats, size, &known, sizeof known);
+    return 0;
 }
 
-PUBLIC struct mallinfo2 mallinfo2(void) {
-    return describe("mallinfo2");
+PUBLIC int cadastre_arena_stats(unsigned arena, struct cadastre_arena_stats *stats, size_t size) {
+    struct cadastre_arena_stats known;
+    if (size < sizeof stats->size) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!may_look("cadastre_arena_stats"))
+        return -1;
+    if (arena >= arenas_count()) {
+        errno = ENOENT;
+        return -1;
+    }
+    census_arena(arena, &known);
+    hand_out(stats, size, &known, sizeof known);
+    return 0;
 }
 
-/* The old structure's fields are ints: what does not fit wraps, as in glibc. */
-PUBLIC struct mallinfo mallinfo(void) {
-    struct mallinfo2 info = describe("mallinfo");
-    return (struct mallinfo){.arena = (int)info.arena,
-                             .ordblks = (int)info.ordblks,
-                             .hblks = (int)info.hblks,
-                             .hblkhd = (int)info.hblkhd,
-                             .uordblks = (int)info.uordblks,
-                             .fordblks = (int)info.fordblks,
-                             .keepcost = (int)info.keepcost};
+PUBLIC int cadastre_resident(struct cadastre_memory *mapped, struct cadastre_memory *resident, size_t size) {
+    struct cadastre_stats stats;
+    struct cadastre_memory known;
+    if (size < sizeof known.total) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!may_look("cadastre_resident"))
+        return -1;
+    census_all(&stats, &known);
+    if (mapped != NULL)
+        hand_out(mapped, size, &stats.mapped, sizeof stats.mapped);
+    if (resident != NULL)
+        hand_out(resident, size, &known, sizeof known);
+    return 0;
 }
 
-PUBLIC int malloc_trim(size_t pad) {
-    (void)pad; /* what is kept is in pieces: there is no top to pad */
-    if (misuse_is_inside_malloc("malloc_trim"))
-        return 0;
-    process_enter();
-    process_drain();
-    return arenas_purge_all();
+/* ---------------------------------------------------------------------------------------------------- the tables
+ * What is printed stands here once, for text and JSON. */
+struct row {
+    const char *key;
+    const char *label;
+    size_t offset;
+};
+
+#define ROW(structure, field, label)                                                                                   \
+    { #field, label, offsetof(struct structure, field) }
+
+static const struct row memory_rows[] = {
+    ROW(cadastre_memory, live, "live"),
+    ROW(cadastre_memory, rounding, "rounding"),
+    ROW(cadastre_memory, caches, "thread caches' blocks"),
+    ROW(cadastre_memory, outgoing, "outgoing blocks"),
+    ROW(cadastre_memory, free, "free in slabs"),
+    ROW(cadastre_memory, tails, "tails of slabs"),
+    ROW(cadastre_memory, quarantine, "quarantine"),
+    ROW(cadastre_memory, retained, "retained"),
+    ROW(cadastre_memory, idle, "idle addresses"),
+    ROW(cadastre_memory, headers, "zone headers"),
+    ROW(cadastre_memory, guards, "guard units"),
+    ROW(cadastre_memory, threads, "thread caches"),
+    ROW(cadastre_memory, metadata, "metadata"),
+    ROW(cadastre_memory, directory, "directory"),
+    ROW(cadastre_memory, debug, "debugging modes"),
+    ROW(cadastre_memory, other, "other"),
+    ROW(cadastre_memory, total, "total"),
+};
+
+static const struct row heap_rows[] = {
+    ROW(cadastre_stats, arenas, "arenas"),
+    ROW(cadastre_stats, caches, "thread caches"),
+    ROW(cadastre_stats, live_blocks, "live blocks"),
+    ROW(cadastre_stats, cached_blocks, "cached blocks"),
+    ROW(cadastre_stats, free_blocks, "free blocks"),
+    ROW(cadastre_stats, large_blocks, "LARGE blocks"),
+    ROW(cadastre_stats, large_bytes, "LARGE bytes"),
+    ROW(cadastre_stats, large_free, "LARGE spans free"),
+    ROW(cadastre_stats, mapped_peak, "most bytes mapped"),
+    ROW(cadastre_stats, purged, "bytes purged so far"),
+    ROW(cadastre_stats, metadata_used, "metadata bytes used"),
+};
+
+static const struct row arena_rows[] = {
+    ROW(cadastre_arena_stats, threads, "threads"),
+    ROW(cadastre_arena_stats, zones, "zones"),
+    ROW(cadastre_arena_stats, slabs, "slabs"),
+    ROW(cadastre_arena_stats, mapped.live, "live"),
+    ROW(cadastre_arena_stats, mapped.caches, "cached"),
+    ROW(cadastre_arena_stats, mapped.free, "free"),
+    ROW(cadastre_arena_stats, mapped.retained, "retained"),
+};
+
+static const struct row traffic_rows[] = {
+    ROW(cadastre_arena_stats, refills, "refills"),          ROW(cadastre_arena_stats, flushes, "flushes"),
+    ROW(cadastre_arena_stats, remote_frees, "remote"),      ROW(cadastre_arena_stats, lock.acquisitions, "locked"),
+    ROW(cadastre_arena_stats, lock.contended, "contended"), ROW(cadastre_arena_stats, lock.slept_ns, "slept-ns"),
+};
+
+static const struct row arena_json_rows[] = {
+    ROW(cadastre_arena_stats, threads, NULL),  ROW(cadastre_arena_stats, zones, NULL),
+    ROW(cadastre_arena_stats, slabs, NULL),    ROW(cadastre_arena_stats, zones_mapped, NULL),
+    ROW(cadastre_arena_stats, refills, NULL),  ROW(cadastre_arena_stats, mapped_peak, NULL),
+    ROW(cadastre_arena_stats, refilled, NULL), ROW(cadastre_arena_stats, flushes, NULL),
+    ROW(cadastre_arena_stats, flushed, NULL),  ROW(cadastre_arena_stats, remote_frees, NULL),
+};
+
+static const struct row lock_rows[] = {
+    ROW(cadastre_lock_stats, acquisitions, "locked"),
+    ROW(cadastre_lock_stats, contended, "contended"),
+    ROW(cadastre_lock_stats, slept_ns, "slept-ns"),
+};
+
+static const struct row class_rows[] = {
+    ROW(cadastre_class_stats, live, "live"),
+    ROW(cadastre_class_stats, cached, "cached"),
+    ROW(cadastre_class_stats, free, "free"),
+};
+
+#define COUNT(rows) (sizeof(rows) / sizeof *(rows))
+
+static uint64_t value_of(const void *structure, const struct row *row) {
+    return *(const uint64_t *)((const char *)structure + row->offset);
 }
 
-/* glibc's parameters speak of its own structures; as there, one without effect is accepted. */
-PUBLIC int mallopt(int parameter, int value) {
-    (void)parameter;
-    (void)value;
-    return 1;
+/* --------------------------------------------------------------------------------------------------- as text */
+#define LABEL_WIDTH  24
+#define COLUMN_WIDTH 11
+
+static void add_padding(struct text *text, size_t used, size_t width) {
+    for (; used < width; used++)
+        text_add(text, " ");
 }
 
-static void add_figure(struct text *text, const char *name, size_t value) {
-    text_add(text, name);
-    text_add_decimal(text, value);
+/* To the right of a column, a space before it at the least. */
+static void add_right(struct text *text, const char *string, size_t width) {
+    text_add(text, " ");
+    add_padding(text, strlen(string) + 1, width);
+    text_add(text, string);
+}
+
+static void add_number(struct text *text, uint64_t value, size_t width) {
+    char digits[24];
+    struct text number = {digits, 0, sizeof digits - 1, -1};
+    text_add_decimal(&number, value);
+    digits[number.length] = '\0';
+    add_right(text, digits, width);
+}
+
+static void add_label(struct text *text, const char *label) {
+    text_add(text, label);
+    add_padding(text, strlen(label), LABEL_WIDTH);
+}
+
+static void add_heads(struct text *text, const struct row *rows, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        add_right(text, rows[i].label, COLUMN_WIDTH);
+}
+
+static void add_figures(struct text *text, const void *structure, const struct row *rows, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        add_number(text, value_of(structure, &rows[i]), COLUMN_WIDTH);
+}
+
+static void add_memory_line(struct text *text, const char *label, uint64_t mapped, uint64_t resident) {
+    add_label(text, label);
+    add_number(text, mapped, 2 * COLUMN_WIDTH);
+    add_number(text, resident, 2 * COLUMN_WIDTH);
     text_add(text, "\n");
 }
 
-PUBLIC void malloc_stats(void) {
-    char buffer[1024];
-    struct text text = {buffer, 0, sizeof buffer, STDERR_FILENO};
-    struct totals totals;
-    size_t in_use = 0;
-    if (misuse_is_inside_malloc("malloc_stats"))
-        return;
-    count_all(&totals);
-    for (unsigned i = 0; i < arenas_count(); i++) {
-        struct arena_totals of_arena;
-        arena_total(arenas_at(i), &of_arena);
-        if (of_arena.zones == 0)
-            continue;
-        text_add(&text, "Arena ");
-        text_add_decimal(&text, i);
-        text_add(&text, ":\n");
-        add_figure(&text, "system bytes     = ", of_arena.mapped);
-        add_figure(&text, "in use bytes     = ", totals.live_bytes[i]);
-        add_figure(&text, "in use blocks    = ", totals.live_blocks[i]);
-        in_use += totals.live_bytes[i];
+/* Live memory is two lines, so that each column sums to its total. */
+static void add_memory(struct text *text, const struct cadastre_memory *mapped,
+                       const struct cadastre_memory *resident) {
+    uint64_t touched = min_size(resident->live, mapped->live);
+    add_label(text, "bytes of");
+    add_right(text, "mapped", 2 * COLUMN_WIDTH);
+    add_right(text, "resident", 2 * COLUMN_WIDTH);
+    text_add(text, "\n");
+    add_memory_line(text, "live, touched", touched, resident->live);
+    add_memory_line(text, "live, untouched", mapped->live - touched, 0);
+    for (size_t i = 1; i < COUNT(memory_rows); i++)
+        add_memory_line(text, memory_rows[i].label, value_of(mapped, &memory_rows[i]),
+                        value_of(resident, &memory_rows[i]));
+}
+
+static void add_lock(struct text *text, const char *label, const struct cadastre_lock_stats *stats) {
+    add_label(text, label);
+    add_figures(text, stats, lock_rows, COUNT(lock_rows));
+    text_add(text, "\n");
+}
+
+static void sum_classes(struct cadastre_class_stats *sums, const struct cadastre_class_stats *classes) {
+    for (unsigned class = 0; class < CLASSES; class ++) {
+        sums[class].block_size = classes[class].block_size;
+        sums[class].slabs += classes[class].slabs;
+        sums[class].live += classes[class].live;
+        sums[class].cached += classes[class].cached;
+        sums[class].free += classes[class].free;
     }
-    text_add(&text, "Total (incl. LARGE):\n");
-    add_figure(&text, "system bytes     = ", os_mapped());
-    add_figure(&text, "in use bytes     = ", in_use + totals.large_bytes);
-    add_figure(&text, "LARGE blocks     = ", totals.large_blocks);
-    add_figure(&text, "LARGE bytes      = ", totals.large_bytes);
-    add_figure(&text, "retained bytes   = ", os_retained());
-    add_figure(&text, "max system bytes = ", os_mapped_peak());
+}
+
+static void add_classes(struct text *text, const struct cadastre_class_stats *classes) {
+    text_add(text, "\n");
+    add_right(text, "class", COLUMN_WIDTH);
+    add_right(text, "slabs", COLUMN_WIDTH);
+    add_heads(text, class_rows, COUNT(class_rows));
+    text_add(text, "\n");
+    for (unsigned class = 0; class < CLASSES; class ++) {
+        if (classes[class].slabs == 0)
+            continue;
+        add_number(text, classes[class].block_size, COLUMN_WIDTH);
+        add_number(text, classes[class].slabs, COLUMN_WIDTH);
+        add_figures(text, &classes[class], class_rows, COUNT(class_rows));
+        text_add(text, "\n");
+    }
+}
+
+/* The arenas that were used, a line each; `look` fetches what `rows` need. */
+static void add_arenas(struct text *text, void (*look)(unsigned index, struct cadastre_arena_stats *stats),
+                       const struct row *rows, size_t count, struct cadastre_class_stats *sums) {
+    struct cadastre_arena_stats stats;
+    text_add(text, "\narena");
+    add_heads(text, rows, count);
+    text_add(text, "\n");
+    for (unsigned i = 0; i < arenas_count(); i++) {
+        look(i, &stats);
+        if (stats.zones == 0 && stats.refills == 0)
+            continue;
+        sum_classes(sums, stats.classes);
+        add_number(text, i, sizeof "arena" - 1);
+        add_figures(text, &stats, rows, count);
+        text_add(text, "\n");
+    }
+}
+
+static void add_text(struct text *text, const struct cadastre_stats *stats, const struct cadastre_memory *resident) {
+    struct cadastre_class_stats classes[CLASSES] = {{0}};
+    text_add(text, "cadastre: statistics of process ");
+    text_add_decimal(text, (uint64_t)getpid());
+    text_add(text, "\n\n");
+    add_memory(text, &stats->mapped, resident);
+    text_add(text, "\n");
+    for (size_t i = 0; i < COUNT(heap_rows); i++) {
+        add_label(text, heap_rows[i].label);
+        add_number(text, value_of(stats, &heap_rows[i]), 2 * COLUMN_WIDTH);
+        text_add(text, "\n");
+    }
+    text_add(text, "\n");
+    add_label(text, "lock of");
+    add_heads(text, lock_rows, COUNT(lock_rows));
+    text_add(text, "\n");
+    add_lock(text, "LARGE", &stats->large_lock);
+    add_lock(text, "metadata", &stats->metadata_lock);
+    add_arenas(text, census_arena_counters, traffic_rows, COUNT(traffic_rows), classes);
+    add_arenas(text, census_arena, arena_rows, COUNT(arena_rows), classes);
+    add_classes(text, classes);
+}
+
+/* --------------------------------------------------------------------------------------------------- as JSON */
+
+/* "key":value and so on, with a comma before each but the first. */
+static void add_members(struct text *text, const void *structure, const struct row *rows, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        text_add(text, i == 0 ? "\"" : ",\"");
+        text_add(text, rows[i].key);
+        text_add(text, "\":");
+        text_add_decimal(text, value_of(structure, &rows[i]));
+    }
+}
+
+static void add_object(struct text *text, const char *key, const void *structure, const struct row *rows,
+                       size_t count) {
+    text_add(text, ",\"");
+    text_add(text, key);
+    text_add(text, "\":{");
+    add_members(text, structure, rows, count);
+    text_add(text, "}");
+}
+
+static void add_json_classes(struct text *text, const struct cadastre_class_stats *classes) {
+    const char *comma = "";
+    text_add(text, ",\"classes\":[");
+    for (unsigned class = 0; class < CLASSES; class ++) {
+        if (classes[class].slabs == 0)
+            continue;
+        text_add(text, comma);
+        text_add(text, "{\"block_size\":");
+        text_add_decimal(text, classes[class].block_size);
+        text_add(text, ",\"slabs\":");
+        text_add_decimal(text, classes[class].slabs);
+        text_add(text, ",");
+        add_members(text, &classes[class], class_rows, COUNT(class_rows));
+        text_add(text, "}");
+        comma = ",";
+    }
+    text_add(text, "]");
+}
+
+static void add_json(struct text *text, const struct cadastre_stats *stats, const struct cadastre_memory *resident) {
+    struct cadastre_arena_stats of_arena;
+    text_add(text, "{\"process\":");
+    text_add_decimal(text, (uint64_t)getpid());
+    text_add(text, ",");
+    add_members(text, stats, heap_rows, COUNT(heap_rows));
+    add_object(text, "mapped", &stats->mapped, memory_rows, COUNT(memory_rows));
+    add_object(text, "resident", resident, memory_rows, COUNT(memory_rows));
+    add_object(text, "large_lock", &stats->large_lock, lock_rows, COUNT(lock_rows));
+    add_object(text, "metadata_lock", &stats->metadata_lock, lock_rows, COUNT(lock_rows));
+    text_add(text, ",\"per_arena\":[");
+    for (unsigned i = 0; i < arenas_count(); i++) {
+        census_arena(i, &of_arena);
+        text_add(text, i == 0 ? "{\"arena\":" : ",{\"arena\":");
+        text_add_decimal(text, i);
+        text_add(text, ",");
+        add_members(text, &of_arena, arena_json_rows, COUNT(arena_json_rows));
+        add_object(text, "lock", &of_arena.lock, lock_rows, COUNT(lock_rows));
+        add_object(text, "mapped", &of_arena.mapped, memory_rows, COUNT(memory_rows));
+        add_json_classes(text, of_arena.classes);
+        text_add(text, "}");
+    }
+    text_add(text, "]}\n");
+}
+
+PUBLIC int cadastre_stats_print(int fd, enum cadastre_format format) {
+    char buffer[OUTPUT_BUFFER];
+    struct cadastre_stats stats;
+    struct cadastre_memory resident;
+    struct text text = {buffer, 0, sizeof buffer, fd};
+    if (fd < 0 || (format != CADASTRE_TEXT && format != CADASTRE_JSON)) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!may_look("cadastre_stats_print"))
+        return -1;
+    census_all(&stats, &resident);
+    if (format == CADASTRE_JSON)
+        add_json(&text, &stats, &resident);
+    else
+        add_text(&text, &stats, &resident);
     text_flush(&text);
-}
-
-static void add_element(struct text *text, const char *before, size_t count, size_t size) {
-    text_add(text, before);
-    text_add(text, "\" count=\"");
-    text_add_decimal(text, count);
-    text_add(text, "\" size=\"");
-    text_add_decimal(text, size);
-    text_add(text, "\"/>\n");
-}
-
-/* glibc's schema, version 1. The text is made first and given to stdio in one piece, outside of any lock. */
-PUBLIC int malloc_info(int options, FILE *stream) {
-    char buffer[ARENAS_MAX * 192 + 1024];
-    struct text text = {buffer, 0, sizeof buffer, -1};
-    struct totals totals;
-    if (options != 0)
-        return EINVAL;
-    if (misuse_is_inside_malloc("malloc_info"))
-        return EAGAIN;
-    count_all(&totals);
-    text_add(&text, "<malloc version=\"1\">\n");
-    size_t free_total = 0;
-    for (unsigned i = 0; i < arenas_count(); i++) {
-        struct arena_totals of_arena;
-        arena_total(arenas_at(i), &of_arena);
-        if (of_arena.zones == 0)
-            continue;
-        free_total += of_arena.free_bytes;
-        text_add(&text, "<heap nr=\"");
-        text_add_decimal(&text, i);
-        text_add(&text, "\">\n");
-        add_element(&text, "<total type=\"rest", of_arena.dirty_slabs, of_arena.free_bytes);
-        text_add(&text, "<system type=\"current\" size=\"");
-        text_add_decimal(&text, of_arena.mapped);
-        text_add(&text, "\"/>\n</heap>\n");
+    if (text.fd < 0) {
+        errno = EIO;
+        return -1;
     }
-    add_element(&text, "<total type=\"rest", 0, free_total);
-    add_element(&text, "<total type=\"mmap", totals.large_blocks, totals.large_bytes);
-    text_add(&text, "<system type=\"current\" size=\"");
-    text_add_decimal(&text, os_mapped());
-    text_add(&text, "\"/>\n<system type=\"max\" size=\"");
-    text_add_decimal(&text, os_mapped_peak());
-    text_add(&text, "\"/>\n</malloc>\n");
-    return fwrite(buffer, 1, text.length, stream) == text.length ? 0 : -1;
+    return 0;
 }
 
-#endif
+/* ------------------------------------------------------------------------------------------- CADASTRE_STATS */
+static void print_text(void) {
+    int saved = errno;
+    int log = message_open_log();
+    cadastre_stats_print(log, CADASTRE_TEXT);
+    message_close_log(log);
+    errno = saved;
+}
+
+static void on_signal(int number) {
+    (void)number;
+    process_defer(print_text);
+}
+
+/* A program that has a handler for the signal already, or ignores it, keeps that. */
+static void handle_signal(void) {
+    struct sigaction action;
+    if (sigaction(SIGUSR2, NULL, &action) != 0 || action.sa_handler != SIG_DFL)
+        return;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGUSR2, &action, NULL);
+}
+
+/* After boot. */
+__attribute__((constructor(102))) static void start(void) {
+    if (option_value(OPTION_STATS) == STATS_SIGNAL)
+        handle_signal();
+}
+
+__attribute__((destructor(102))) static void finish(void) {
+    if (option_value(OPTION_STATS) == STATS_EXIT)
+        print_text();
+}
+
+/* ------------------------------------------------------------------------------------------ macOS's questions */
+PUBLIC size_t cadastre_malloc_size(const void *block) {
+    size_t size;
+    size_t capacity;
+    return block != NULL && request_describe(block, &size, &capacity) ? debug_usable(size, capacity) : 0;
+}
+
+PUBLIC size_t cadastre_malloc_good_size(size_t size) {
+    if (size <= SMALL_MAX)
+        return sizeclasses[sizeclass_of(size)].size;
+    process_enter(); /* which reads the page size */
+    return size > PTRDIFF_MAX ? size : round_up(size, os_page_size());
+}
+
+ALSO(malloc_size, size_t, (const void *), cadastre_malloc_size)
+ALSO(malloc_good_size, size_t, (size_t), cadastre_malloc_good_size)

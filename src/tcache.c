@@ -12,6 +12,8 @@ static struct {
     struct tcache *parked;
 } lists[ARENAS_MAX];
 
+static struct tcache *_Atomic newest; /* of all caches */
+
 /* All zero: its magazines are empty, and full. In .bss, since as a constant it would be as long in the file. */
 static union {
     struct tcache head;
@@ -153,7 +155,7 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
 static void flush_outgoing(struct tcache *cache) {
     struct entry twice;
     size_t doubles = arenas_flush(cache->outgoing, &twice);
-    cache->outgoing_left = OUTGOING_BYTES_MAX;
+    store_relaxed(&cache->outgoing_left, OUTGOING_BYTES_MAX);
     report_twice(doubles, &twice);
     arenas_keep_contract();
 }
@@ -346,8 +348,12 @@ static size_t power_of_two_below(size_t n) {
     return n < 2 ? 1 : (size_t)1 << (63 - __builtin_clzll(n));
 }
 
+static size_t mapped_size(void) {
+    return round_up(OWNER(arenas_count(), 0), os_page_size());
+}
+
 static struct tcache *create(struct arena *arena) {
-    size_t size = round_up(OWNER(arenas_count(), 0), os_page_size());
+    size_t size = mapped_size();
     struct tcache *cache = os_map(size);
     if (cache == NULL)
         return NULL;
@@ -357,7 +363,7 @@ static struct tcache *create(struct arena *arena) {
         cache->tiny[i] = OWNER(arena->index, sizeclass_of_tiny[i]);
     cache->owner = arena;
     cache->bytes_left = TCACHE_BYTES_MAX;
-    cache->outgoing_left = OUTGOING_BYTES_MAX;
+    store_relaxed(&cache->outgoing_left, OUTGOING_BYTES_MAX);
     for (unsigned class = 0; class < CLASSES; class ++) {
         struct magazine *magazine = tcache_own_magazine(cache, class);
         magazine->live_bias = STATE_LIVE + sizeclasses[class].size;
@@ -366,6 +372,17 @@ static struct tcache *create(struct arena *arena) {
         magazine->entries_max = (uint16_t)entries;
         magazine->refill = (uint16_t)power_of_two_below(REFILL_BYTES / block);
     }
+    cache->made_before = load_relaxed(&newest);
+    while (!atomic_compare_exchange_weak_explicit(&newest, &cache->made_before, cache, memory_order_release,
+                                                  memory_order_relaxed))
+        ;
+    return cache;
+}
+
+const struct tcache *tcache_look_up(const struct tcache *cache, size_t *size, size_t *outgoing) {
+    cache = cache == NULL ? load_acquire(&newest) : cache->made_before;
+    *size = mapped_size();
+    *outgoing = cache == NULL ? 0 : (size_t)(OUTGOING_BYTES_MAX - load_relaxed(&cache->outgoing_left));
     return cache;
 }
 

@@ -36,12 +36,13 @@ struct tcache {
     uint32_t tiny[TINY_MAX / 16 + 1];
     uint32_t row; /* the offset of the own row: OWNER(arena, 0) */
     /* Colder. */
-    struct arena *owner;     /* NULL: a cache that caches nothing */
-    ptrdiff_t bytes_left;    /* by which the magazines may yet grow, together */
-    ptrdiff_t outgoing_left; /* bytes that the outgoing batch may yet hold */
-    struct tcache *next;     /* in its arena's list of active or of parked caches; under the arena's lock */
+    struct arena *owner;             /* NULL: a cache that caches nothing */
+    ptrdiff_t bytes_left;            /* by which the magazines may yet grow, together */
+    _Atomic ptrdiff_t outgoing_left; /* bytes that the outgoing batch may yet hold; written by the owner only */
+    struct tcache *next;             /* in its arena's list of active or of parked caches; under the arena's lock */
     struct tcache *prev;
-    struct batch *outgoing; /* NULL until the first block of another arena's */
+    struct tcache *made_before; /* constant: caches are for ever */
+    struct batch *outgoing;     /* NULL until the first block of another arena's */
     /* Spans of LARGE blocks that the thread has freed, newest last. */
     struct node *_Atomic retired[RETIRED_MAX];
     atomic_uint retired_count; /* as magazine.top */
@@ -118,11 +119,11 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *l
     struct batch *batch = cache->outgoing;
     if (UNLIKELY(batch == NULL))
         return false;
-    if (UNLIKELY(load_relaxed(&batch->count) == OUTGOING_ENTRIES || cache->outgoing_left <= 0))
+    if (UNLIKELY(load_relaxed(&batch->count) == OUTGOING_ENTRIES || load_relaxed(&cache->outgoing_left) <= 0))
         return false;
     store_relaxed(state, STATE_USED);
     batch_add(batch, slab_arena(line), block, state);
-    cache->outgoing_left -= (ptrdiff_t)slab_block_size(line);
+    store_relaxed(&cache->outgoing_left, load_relaxed(&cache->outgoing_left) - (ptrdiff_t)slab_block_size(line));
     return true;
 }
 
@@ -166,6 +167,10 @@ void tcache_detach(struct tcache *cache);
 /* Everything in the cache goes back to the arenas. */
 void tcache_drain(struct tcache *cache);
 void tcache_drain_parked(void);
+
+/* The cache that was made before `cache`, with NULL the newest; NULL: there are no more. It is *size bytes long, and
+ * *outgoing bytes of blocks are in its outgoing batch. No lock, and no system call. */
+const struct tcache *tcache_look_up(const struct tcache *cache, size_t *size, size_t *outgoing);
 
 /* In the child of fork, before the locks are reset: the vanished threads' caches are parked. */
 void tcache_adopt_orphans(void);

@@ -209,8 +209,8 @@ int cadastre_option_get(const char *name, char *value, size_t size) CADASTRE_NOE
  * cadastre_option_set (our own): changes an option while the process runs; `value` is as in the environment. Other
  * threads see the change from their next call on that asks for the option. The value is copied. Returns 0; or -1, and
  * nothing is changed: errno is ENOENT (no such option), EPERM (it can be set at start only; or it is SCRIBBLE, PERTURB
- * or CHECK_EACH, and no debugging mode was on at start), EINVAL (malformed, or out of bounds) or ENOSPC (a process can set
- * an option to at most 15 different paths in its life).
+ * or CHECK_EACH, and no debugging mode was on at start), EINVAL (malformed, or out of bounds) or ENOSPC (a process can
+ * set an option to at most 15 different paths in its life).
  */
 int cadastre_option_set(const char *name, const char *value) CADASTRE_NOEXCEPT;
 
@@ -249,6 +249,7 @@ struct cadastre_memory {
     uint64_t rounding;   /* what their capacities have beyond that */
     uint64_t caches;     /* free blocks in the caches of threads, also of some that have ended */
     uint64_t outgoing;   /* freed blocks that wait there to go back to other arenas */
+    uint64_t retired;    /* spans of freed LARGE blocks that threads keep for their next */
     uint64_t free;       /* free blocks of slabs */
     uint64_t tails;      /* of slabs: what is too short for a block */
     uint64_t quarantine; /* freed blocks that the quarantine holds back */

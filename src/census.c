@@ -169,7 +169,7 @@ static void count_span(struct census *census, const struct large_view *view, str
     } else if (view->kind == LARGE_HELD) {
         add(census, KIND(quarantine), view->start, end);
     } else if (view->kind == LARGE_RETIRED) {
-        add(census, KIND(caches), view->start, end);
+        add(census, KIND(retired), view->start, end);
     } else {
         add(census, view->retained ? KIND(retained) : KIND(idle), view->start, end);
         stats->large_free++;

@@ -31,8 +31,8 @@ static uint64_t in_use(const struct cadastre_memory *memory) {
 }
 
 static uint64_t not_in_use(const struct cadastre_memory *memory) {
-    return memory->caches + memory->outgoing + memory->free + memory->tails + memory->quarantine + memory->retained +
-           memory->idle;
+    return memory->caches + memory->outgoing + memory->retired + memory->free + memory->tails + memory->quarantine +
+           memory->retained + memory->idle;
 }
 
 static struct mallinfo2 describe(const char *call) {

@@ -1,7 +1,7 @@
 /*
  * The heap as JSON lines for programs: what show_alloc_mem_ex has looked at, an object on a line for each thing. Every
- * object has "type" first: zone, slab, block, large, event, or total (of the zone that it names, or with null of all blocks
- * that were asked for). Addresses are strings, as not every reader of JSON has integers of 64 bits.
+ * object has "type" first: zone, slab, block, large, event, or total (of the zone that it names, or with null of all
+ * blocks that were asked for). Addresses are strings, as not every reader of JSON has integers of 64 bits.
  */
 #ifndef HEAPJSON_H
 #define HEAPJSON_H

@@ -13,7 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define OUTPUT_BUFFER 4096
+#define OUTPUT_BUFFER 2048 /* the smallest thread's stack is 16 KiB */
 #define LABEL_WIDTH   15
 #define ROW_UNITS     64
 #define SHARES        9

@@ -13,8 +13,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define OUTPUT_BUFFER 4096
-#define DUMP_CHUNK    64 /* whole rows of text */
+#define OUTPUT_BUFFER 2048 /* the smallest thread's stack is 16 KiB */
+#define DUMP_CHUNK    64   /* whole rows of text */
 #define GONE          SIZE_MAX
 
 #define SHOW_ALL                                                                                                       \

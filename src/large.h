@@ -45,8 +45,8 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed);
 bool large_give(void *block);
 
 /*
- * A thread may keep spans of freed blocks for itself, without the lock: it retires a live block, and revives one that it
- * has retired, or gives it back to all. Nobody else touches a retired span.
+ * A thread may keep spans of freed blocks for itself, without the lock: it retires a live block, and revives one that
+ * it has retired, or gives it back to all. Nobody else touches a retired span.
  */
 struct node;
 struct node *large_retire(void *block, size_t span_max, size_t *span); /* NULL: no such live block, or a longer one */

@@ -6,8 +6,8 @@
 
 #include "tcache.h"
 
-/* Whether a debugging mode is on: then no thread has a cache, so that every call comes by a slow path, and src/debug is to
- * handle it. Constant after boot. */
+/* Whether a debugging mode is on: then no thread has a cache, so that every call comes by a slow path, and src/debug is
+ * to handle it. Constant after boot. */
 extern bool process_debugs;
 
 /* The calling thread's cache, the allocator booted and the cache made if need be. It may be one that caches nothing

@@ -101,6 +101,7 @@ static const struct row memory_rows[] = {
     ROW(cadastre_memory, rounding, "rounding"),
     ROW(cadastre_memory, caches, "thread caches' blocks"),
     ROW(cadastre_memory, outgoing, "outgoing blocks"),
+    ROW(cadastre_memory, retired, "LARGE spans of threads"),
     ROW(cadastre_memory, free, "free in slabs"),
     ROW(cadastre_memory, tails, "tails of slabs"),
     ROW(cadastre_memory, quarantine, "quarantine"),

@@ -132,8 +132,8 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *l
 /* A live LARGE block out of a span that the thread keeps; NULL: none fits. */
 void *tcache_take_large(struct tcache *cache, size_t size);
 
-/* Frees a live LARGE block, whose span the thread keeps. false, and nothing done: there is no such block, or it cannot be
- * kept. */
+/* Frees a live LARGE block, whose span the thread keeps. false, and nothing done: there is no such block, or it cannot
+ * be kept. */
 bool tcache_keep_large(struct tcache *cache, void *block);
 
 /* ------------------------------------------------------------------------------------------ the slow paths */

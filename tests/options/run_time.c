@@ -151,8 +151,27 @@ static void forks(void) {
     check(wrong == 0, "%d wrong results", wrong);
 }
 
-static const struct test_case cases[] = {{"changes", changes}, {"refusals", refusals},
-                                         {"paths", paths},     {"abort_takes_effect", abort_takes_effect},
-                                         {"threads", threads}, {"forks", forks}};
+static void without_a_mode(void) {
+    static const char *const names[] = {"SCRIBBLE", "PERTURB", "CHECK_EACH"};
+    for (size_t i = 0; i < COUNT(names); i++)
+        check(refused(names[i], "1", EPERM) && is(names[i], "0"), "%s: set where calls do not come by it", names[i]);
+    check(cadastre_option_set("ABORT", "1") == 0, "but ABORT works everywhere");
+}
 
-MAIN_OF_CASES(cases)
+static const struct test_case cases[] = {{"changes", changes},
+                                         {"refusals", refusals},
+                                         {"paths", paths},
+                                         {"abort_takes_effect", abort_takes_effect},
+                                         {"threads", threads},
+                                         {"forks", forks},
+                                         {"without_a_mode", without_a_mode}};
+
+/* All but the last in a process with a debugging mode, where more can be set. */
+int main(int argc, char **argv) {
+    static const char *const mode[] = {"CADASTRE_QUARANTINE=1K", NULL};
+    if (argc > 1)
+        return run_named(cases, COUNT(cases), argv[1]);
+    for (size_t i = 0; i < COUNT(cases); i++)
+        ok_case(cases[i].name, cases[i].run == without_a_mode ? NULL : mode, NULL);
+    return tap_done();
+}

@@ -40,8 +40,9 @@ __attribute__((unused)) static pthread_t start_thread(void *(*run)(void *), size
 
 /* ---------------------------------------------------------------------------------------------- the sums */
 static uint64_t sum_of(const struct cadastre_memory *m) {
-    return m->live + m->rounding + m->caches + m->outgoing + m->free + m->tails + m->quarantine + m->retained +
-           m->idle + m->headers + m->guards + m->threads + m->metadata + m->directory + m->debug + m->other;
+    return m->live + m->rounding + m->caches + m->outgoing + m->retired + m->free + m->tails + m->quarantine +
+           m->retained + m->idle + m->headers + m->guards + m->threads + m->metadata + m->directory + m->debug +
+           m->other;
 }
 
 /* What must hold of any answer in a quiet process. */

@@ -80,7 +80,7 @@ check_text() {
     awk '
         /^bytes of/ { inside = 1; next }
         !inside { next }
-        /^total/ { exit !(NF == 3 && $2 == mapped && $3 == resident && $2 > $3 && $3 > 0 && lines == 17) }
+        /^total/ { exit !(NF == 3 && $2 == mapped && $3 == resident && $2 > $3 && $3 > 0 && lines == 18) }
         { mapped += $(NF - 1); resident += $NF; lines++ }
         END { if (!lines) exit 1 }' "$1" || { cat "$1"; return 1; }
 }

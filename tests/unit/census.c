@@ -48,7 +48,8 @@ static void check(size_t number) {
     struct cadastre_arena_stats of_arena;
     const struct cadastre_memory *mapped = &stats.mapped;
     census_all(&stats, NULL);
-    compare("live", number, mapped->live + mapped->rounding + mapped->caches + mapped->outgoing, os_live());
+    compare("live", number, mapped->live + mapped->rounding + mapped->caches + mapped->outgoing + mapped->retired,
+            os_live());
     compare("retained", number, mapped->retained, os_retained());
     compare("mapped", number, mapped->total, os_mapped());
     compare("other", number, mapped->other, 0);

@@ -59,7 +59,7 @@
 #define SWEEP_PERIOD         16          /* refills and full magazines from one look at an idle magazine to the next */
 #define PARKED_BYTES_MAX     (256 * KIB) /* of the blocks in a cache that waits for the next thread */
 #define RETIRED_MAX          8           /* spans of LARGE blocks that one thread may keep */
-#define RETIRED_BYTES_MAX    (16 * MIB)  /* of the spans that all threads together may keep */
+#define RETIRED_ZONES_MAX    2           /* the bytes of so many zones, in spans that all threads together keep */
 #define OUTGOING_ENTRIES     254
 #define OUTGOING_BYTES_MAX   (256 * KIB)
 

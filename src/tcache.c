@@ -250,7 +250,7 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
 static _Atomic size_t retired_claims; /* of all threads together */
 
 static bool claim(struct tcache *cache, size_t bytes) {
-    if (add_relaxed(&retired_claims, bytes) + bytes > RETIRED_BYTES_MAX) {
+    if (add_relaxed(&retired_claims, bytes) + bytes > RETIRED_ZONES_MAX * arenas_zone_size()) {
         sub_relaxed(&retired_claims, bytes);
         return false;
     }
@@ -288,7 +288,7 @@ bool tcache_keep_large(struct tcache *cache, void *block) {
     size_t span;
     if (!tcache_is_real(cache))
         return false;
-    struct node *node = large_retire(block, RETIRED_BYTES_MAX / 2, &span);
+    struct node *node = large_retire(block, arenas_zone_size(), &span);
     if (node == NULL)
         return false;
     if (UNLIKELY(load_relaxed(&cache->retired_count) == RETIRED_MAX ||

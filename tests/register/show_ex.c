@@ -98,6 +98,13 @@ static void filters(void) {
         to = (uintptr_t)blocks[high] + 1;
         what = (struct cadastre_show){.from = (void *)from, .to = (void *)to};
         check(expect_blocks(what, is_between) >= 1 + (low != high), "neither end is in the range");
+        if (low == high || size_of(low) == 0)
+            continue;
+        /* From behind the one to before the other. */
+        from++, to--;
+        what = (struct cadastre_show){.from = (void *)from, .to = (void *)to};
+        expect_blocks(what, is_between);
+        check(!line_of_block(blocks[low], size_of(low)) && !line_of_block(blocks[high], size_of(high)), "its ends are");
     }
     expect_blocks((struct cadastre_show){.to = (void *)1}, never);
     expect_blocks((struct cadastre_show){.from = (void *)(UINTPTR_MAX - 1)}, never);

@@ -161,10 +161,10 @@ static void large_is_summed_up(void) {
 
 /* However the zones lie among them: the lines together say all. */
 static void large_between_zones(void) {
-    enum { LARGE_BLOCKS = 8, BETWEEN = 120 };
+    enum { LARGE_BLOCKS = 4, BETWEEN = 120, HOLES_FILLED = 20 << 20 }; /* they do not fit above the zones */
     size_t sum = 0, bytes = 0, total = 0, lines = 0;
     for (size_t i = 0; i < LARGE_BLOCKS; i++) {
-        total += malloc_usable_size(malloc(100000 * (i + 1)));
+        total += malloc_usable_size(malloc(HOLES_FILLED + 100000 * i));
         for (size_t j = 0; j < BETWEEN; j++) /* more than a zone of them */
             check(malloc(UNIT), "no memory for %d times %d units", LARGE_BLOCKS, BETWEEN);
     }

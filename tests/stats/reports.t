@@ -37,7 +37,7 @@ for element in heaps + [root]:
 
 stats = json.load(open(sys.argv[2]))
 def agrees(element, memory):
-    rest = sum(memory[kind] for kind in ("free", "tails", "quarantine", "retained", "idle"))
+    rest = sum(memory[kind] for kind in ("retired", "free", "tails", "quarantine", "retained", "idle"))
     assert total(element, "rest") == rest, (element.attrib, memory)
     assert total(element, "fast") == memory["caches"] + memory["outgoing"], (element.attrib, memory)
     assert system(element, "system", "current") == memory["total"], (element.attrib, memory)

@@ -66,6 +66,12 @@ static void check(size_t number) {
     }
 }
 
+/* Past the spans that the thread keeps. */
+static void *take_large(size_t size) {
+    bool zeroed;
+    return large_take(size, size, 1, &zeroed);
+}
+
 /* The debugging modes' own memory, and what they do to LARGE blocks. */
 static void debugging(void) {
     struct cadastre_stats before;
@@ -74,8 +80,8 @@ static void debugging(void) {
     census_all(&before, NULL);
     ok(on && before.mapped.debug > 0 && before.mapped.other == 0, "ledger, history and quarantine are counted");
     large_guard_edges();
-    void *guarded = cadastre_malloc(100000);
-    struct quarantined held = {cadastre_malloc(200000), 0};
+    void *guarded = take_large(100000);
+    struct quarantined held = {take_large(200000), 0};
     held.capacity = cadastre_malloc_usable_size(held.block);
     on = large_hold(held.block) && quarantine_put(held);
     census_all(&now, NULL);
@@ -87,7 +93,7 @@ static void debugging(void) {
            now.mapped.idle == before.mapped.idle,
        "and nothing else either");
     on = quarantine_take(&held) && large_give_held(held.block);
-    cadastre_free(guarded);
+    large_give(guarded);
     census_all(&now, NULL);
     ok(on && now.mapped.guards == before.mapped.guards && now.mapped.quarantine == 0 && now.mapped.other == 0,
        "and both go");
@@ -96,18 +102,18 @@ static void debugging(void) {
 /* The upper of two neighbours goes back to the kernel, and the lower one grows into its place. */
 static void growth_in_place(void) {
     const size_t size = 6 * MIB;
-    char *blocks[] = {cadastre_malloc(size), cadastre_malloc(size)};
+    char *blocks[] = {take_large(size), take_large(size)};
     bool first_is_lower = blocks[0] < blocks[1];
     char *lower = blocks[!first_is_lower];
     if (lower + size != blocks[first_is_lower])
         diag("the kernel did not place them side by side");
-    cadastre_free(blocks[first_is_lower]);
+    large_give(blocks[first_is_lower]);
     large_unmap_free();
-    char *grown = cadastre_realloc(lower, size + MIB);
+    char *grown = large_resize(lower, size + MIB, true);
     diag("%s", grown == lower ? "grown in place" : "moved");
     check(STEPS);
     ok(wrong == 0, "a block that the kernel resized is counted as it is now");
-    cadastre_free(grown);
+    large_give(grown);
 }
 
 int main(void) {

@@ -156,10 +156,14 @@ static void other_parameters(void) {
                                      M_MXFAST,         M_CHECK_ACTION, 12345};
     for (size_t i = 0; i < COUNT(parameters); i++)
         check(mallopt(parameters[i], 100000) == 1, "parameter %d", parameters[i]);
-    /* What is promised is done: a block's bytes are the complement when it is taken. */
-    bool promised = mallopt(M_PERTURB, 0x5a);
+    check(mallopt(M_PERTURB, 0x5a) == 0, "M_PERTURB is accepted where nothing fills blocks");
+}
+
+/* A block's bytes are the complement when it is taken. */
+static void perturb(void) {
+    check(mallopt(M_PERTURB, 0x5a) == 1, "mallopt");
     unsigned char *block = malloc(1000);
-    check(!promised || (block[0] == 0xa5 && block[999] == 0xa5), "M_PERTURB");
+    check(block[0] == 0xa5 && block[999] == 0xa5, "a block is filled with %02x", block[0]);
     free(block);
 }
 
@@ -196,6 +200,7 @@ static const struct set_case cases[] = {
     {{"M_TRIM_THRESHOLD bounds what is retained", trim_threshold}, NULL, NULL},
     {{"M_ARENA_MAX bounds the arenas of new threads", arena_max}, NULL, "CADASTRE_ARENAS=8"},
     {{"the other parameters of mallopt", other_parameters}, NULL, NULL},
+    {{"M_PERTURB", perturb}, NULL, "CADASTRE_PERTURB=1"},
     {{"errors of malloc_info", info_errors}, NULL, NULL},
     {{"malloc_stats", stats_lines}, NULL, NULL},
 };

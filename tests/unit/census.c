@@ -8,6 +8,7 @@
 #include "large.h"
 #include "ledger.h"
 #include "os.h"
+#include "process.h"
 #include "quarantine.h"
 #include "tap.h"
 
@@ -65,27 +66,54 @@ static void check(size_t number) {
     }
 }
 
+/* Past the spans that the thread keeps. */
+static void *take_large(size_t size) {
+    bool zeroed;
+    return large_take(size, size, 1, &zeroed);
+}
+
 /* The debugging modes' own memory, and what they do to LARGE blocks. */
 static void debugging(void) {
-    struct cadastre_stats stats;
+    struct cadastre_stats before;
+    struct cadastre_stats now;
     bool on = history_boot(1000) && quarantine_boot(MIB) && ledger_put((struct ledger_entry){.address = 16});
-    census_all(&stats, NULL);
-    ok(on && stats.mapped.debug > 0 && stats.mapped.other == 0, "ledger, history and quarantine are counted");
+    census_all(&before, NULL);
+    ok(on && before.mapped.debug > 0 && before.mapped.other == 0, "ledger, history and quarantine are counted");
     large_guard_edges();
-    void *guarded = cadastre_malloc(100000);
-    void *held = cadastre_malloc(200000);
-    uint64_t guards = stats.mapped.guards;
-    struct quarantined block = {held, cadastre_malloc_usable_size(held)};
-    on = large_hold(held) && quarantine_put(block);
-    census_all(&stats, NULL);
-    ok(stats.mapped.guards == guards + 4 * os_page_size() && stats.mapped.other == 0,
-       "guard pages of LARGE blocks too");
-    ok(on && stats.mapped.quarantine >= 200000 && stats.large_blocks == 1, "one that is held back is not live");
-    quarantine_take(&block);
-    large_give_held(held);
-    cadastre_free(guarded);
-    census_all(&stats, NULL);
-    ok(stats.mapped.guards == guards && stats.mapped.quarantine == 0 && stats.mapped.other == 0, "and both go");
+    void *guarded = take_large(100000);
+    struct quarantined held = {take_large(200000), 0};
+    held.capacity = cadastre_malloc_usable_size(held.block);
+    on = large_hold(held.block) && quarantine_put(held);
+    census_all(&now, NULL);
+    ok(now.mapped.guards == before.mapped.guards + 4 * os_page_size() && now.mapped.other == 0,
+       "guard pages of LARGE blocks are counted");
+    ok(on && now.mapped.quarantine == held.capacity && now.large_blocks == before.large_blocks + 1,
+       "a LARGE block that is held back is not live");
+    ok(now.mapped.caches == before.mapped.caches && before.mapped.caches > held.capacity &&
+           now.mapped.idle == before.mapped.idle,
+       "and nothing else either");
+    on = quarantine_take(&held) && large_give_held(held.block);
+    large_give(guarded);
+    census_all(&now, NULL);
+    ok(on && now.mapped.guards == before.mapped.guards && now.mapped.quarantine == 0 && now.mapped.other == 0,
+       "and both go");
+}
+
+/* The upper of two neighbours goes back to the kernel, and the lower one grows into its place. */
+static void growth_in_place(void) {
+    const size_t size = 6 * MIB;
+    char *blocks[] = {take_large(size), take_large(size)};
+    bool first_is_lower = blocks[0] < blocks[1];
+    char *lower = blocks[!first_is_lower];
+    if (lower + size != blocks[first_is_lower])
+        diag("the kernel did not place them side by side");
+    large_give(blocks[first_is_lower]);
+    large_unmap_free();
+    char *grown = large_resize(lower, size + MIB, true);
+    diag("%s", grown == lower ? "grown in place" : "moved");
+    check(STEPS);
+    ok(wrong == 0, "a block that the kernel resized is counted as it is now");
+    large_give(grown);
 }
 
 int main(void) {
@@ -96,17 +124,20 @@ int main(void) {
             check(i);
     }
     ok(wrong == 0, "what is counted is what the accounts say, all through %d operations", STEPS);
+    growth_in_place();
     for (size_t i = 0; i < SLOTS; i++)
         cadastre_free(slots[i]);
     check(STEPS);
+    debugging();
+    process_drain();
     arenas_purge_all();
     check(STEPS);
-    ok(wrong == 0, "and once all is freed, and purged");
+    ok(wrong == 0, "once all is freed, drained and purged, too");
     struct cadastre_stats stats;
     struct cadastre_memory resident;
     census_all(&stats, &resident);
-    ok(stats.mapped.retained == 0 && stats.live_blocks == 0 && stats.cached_blocks > 0, "then only caches hold blocks");
+    ok(stats.mapped.retained == 0 && stats.live_blocks == 0 && stats.cached_blocks == 0 && stats.mapped.headers == 0,
+       "then nothing is left of zones");
     ok(resident.total < stats.mapped.total && resident.idle == 0, "and what is purged is not resident");
-    debugging();
     return tap_done();
 }

@@ -66,6 +66,7 @@
 /* --------------------------------------------------------------------------------------- what is kept */
 #define RETAINED_MIN     (16 * MIB)
 #define RETAINED_DIVISOR 8  /* retained <= max(RETAINED_MIN, live / RETAINED_DIVISOR) */
+#define PEAK_DIVISOR     8  /* the most that was resident may be passed by this part of it, whatever is retained */
 #define PURGE_RUN_UNITS  16 /* one madvise at the most */
 /* A purged LARGE span of this size is unmapped; a smaller one keeps its addresses, as each hole costs a mapping. */
 #define LARGE_UNMAP_MIN (4 * MIB)

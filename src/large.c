@@ -403,9 +403,10 @@ void *large_resize(void *block, size_t size, bool may_move) {
         return NULL;
     }
     size_t old_span = node->span;
+    bool shrinks = size < node->size;
     bool done = span <= old_span || absorb_next(node, span);
     if (done) {
-        if (span < old_span)
+        if (span < old_span && shrinks)
             cut_tail(node, span);
         node->size = size;
         spantree_refresh(root, node);
@@ -413,10 +414,14 @@ void *large_resize(void *block, size_t size, bool may_move) {
     lock_release(&lock);
     if (done)
         return block;
-    /* The block is the caller's, so that its span cannot change meanwhile. */
-    bool grown = os_resize(block, old_span, span);
+    /* The block is the caller's, so that its span cannot change meanwhile. What grows once grows again: an eighth more
+     * of addresses makes the system calls fewer, and costs no memory until it is used. */
+    size_t ample = span + round_down(span / 8, os_page_size());
+    bool grown = os_resize(block, old_span, ample) || os_resize(block, old_span, ample = span);
     if (!grown && !may_move)
         return NULL;
+    size_t wanted = span;
+    span = ample;
     lock_acquire(&lock);
     node = find_live(block);
     if (UNLIKELY(node == NULL)) { /* freed by another thread meanwhile, which is the caller's fault */
@@ -424,7 +429,10 @@ void *large_resize(void *block, size_t size, bool may_move) {
         return NULL;
     }
     if (!grown) {
+        span = wanted + round_down(wanted / 8, os_page_size());
         void *moved = os_move(block, old_span, span);
+        if (moved == NULL)
+            moved = os_move(block, old_span, span = wanted);
         if (moved == NULL) {
             lock_release(&lock);
             return NULL;

@@ -17,6 +17,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a wor
 
 /* Of the calling thread; the address also names it. */
 static __thread struct {
+    bool passing;   /* lock_pass_all: it holds them all already */
     unsigned count; /* locks that it holds, or is about to take: so that what interrupts it sees no lock too few */
     unsigned depth; /* locks that it holds, innermost last, when ranks are checked; fork holds all at once */
     unsigned ranks[CHECK_RANKS ? LOCK_RANKS : 1];
@@ -96,6 +97,8 @@ static COLD uint64_t acquire_contended(struct lock *lock) {
 }
 
 void lock_acquire(struct lock *lock) {
+    if (UNLIKELY(held.passing))
+        return;
     held.count++;
     if (UNLIKELY(!try_acquire(lock, lock_self()))) {
         uint64_t slept = acquire_contended(lock);
@@ -108,6 +111,8 @@ void lock_acquire(struct lock *lock) {
 }
 
 void lock_release(struct lock *lock) {
+    if (UNLIKELY(held.passing))
+        return;
     if (CHECK_RANKS)
         rank_pop(lock);
     uintptr_t word = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
@@ -117,7 +122,11 @@ void lock_release(struct lock *lock) {
 }
 
 bool lock_holds_any(void) {
-    return held.count > 0;
+    return held.count > 0 && !held.passing;
+}
+
+void lock_pass_all(bool yes) {
+    held.passing = yes;
 }
 
 bool lock_is_mine(const struct lock *lock) {

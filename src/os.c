@@ -345,9 +345,9 @@ size_t os_retained(void) {
 static size_t excess_of_peak(size_t retained) {
     size_t resident = clamp(load_relaxed(&slabs.resident) + load_relaxed(&large.resident));
     size_t peak = load_relaxed(&resident_peak);
-    if (LIKELY(resident <= peak))
+    if (LIKELY(resident <= peak + peak / PEAK_DIVISOR))
         return 0;
-    size_t excess = min_size(retained, resident - peak);
+    size_t excess = min_size(retained, (resident - peak) / 2);
     store_relaxed(&resident_peak, resident - excess);
     return excess;
 }

@@ -72,8 +72,8 @@ size_t os_retained(void);
 
 /*
  * How many bytes are to be purged: 0, or what is retained beyond half of the contract's bound once the bound is
- * crossed; or, when resident bytes pass all that there ever were, as much of the new as there is retained: memory of
- * one kind must not pile up on idle memory of another. A peak once reached may be used again without purging.
+ * crossed; or, when resident bytes pass all that there ever were by an eighth, half of the new, if so much is retained:
+ * memory of one kind must not pile up on idle memory of another, but a swing of what is live finds its level.
  */
 size_t os_retained_excess(void);
 

@@ -42,9 +42,11 @@ static void before_fork(void) {
     metadata_lock();
     ledger_lock();
     quarantine_lock();
+    lock_pass_all(true);
 }
 
 static void after_fork_in_parent(void) {
+    lock_pass_all(false);
     quarantine_unlock();
     ledger_unlock();
     metadata_unlock();
@@ -57,6 +59,7 @@ static void after_fork_in_parent(void) {
 }
 
 static void after_fork_in_child(void) {
+    lock_pass_all(false);
     tcache_adopt_orphans();
     quarantine_reset_lock();
     ledger_reset_lock();

@@ -58,6 +58,19 @@ PRELOAD_TOO=
 ok "it allocates before the library's constructor: linked" \
     says_fine env LD_PRELOAD="$WORK/first.so" "$WORK/host" "$WORK/plugin.so"
 
+# ------------------------------------------------------------------- handlers of fork registered before ours
+if ok "a library whose handlers of fork allocate" shared libatfork.so atfork.c -pthread; then
+    handlers=("-Wl,--no-as-needed" "-L$WORK" "-Wl,-rpath,$WORK" -latfork)
+    ok "its user builds, linked with the library" \
+        compile "$sources/forker.c" -pthread -o "$WORK/forker" "${handlers[@]}" "${link_ours[@]}"
+    ok "and without it" compile "$sources/forker.c" -pthread -o "$WORK/plain-forker" "${handlers[@]}"
+    ok "linked: forks" says_fine "$WORK/forker"
+    ok "preloaded: forks" preloaded says_fine "$WORK/plain-forker"
+    PRELOAD_TOO=$WORK/libatfork.so
+    ok "preloaded both: forks" preloaded says_fine "$WORK/plain-forker"
+    PRELOAD_TOO=
+fi
+
 # ---------------------------------------------------------------------------- resolvers of indirect functions
 if ok "an indirect function builds" shared libresolver.so resolver.c; then
     resolver=("-L$WORK" "-Wl,-rpath,$WORK" -lresolver "-Wl,-z,now")

@@ -35,3 +35,22 @@ bool directory_add(uintptr_t zone) {
 const struct leaf *directory_leaf(size_t number) {
     return number < load_relaxed(&leaf_count) ? load_relaxed(&leaves[number]) : NULL;
 }
+
+void directory_note_large(uintptr_t start, struct node *node) {
+    struct slab_line *line = directory_find(start);
+    if (start >> LEAF_SHIFT >= LEAF_COUNT || load_acquire(&directory.leaves[start >> LEAF_SHIFT]) == 0)
+        return;
+    store_relaxed(slab_states(line), (state_byte *)node);
+    store_release(&line->owner, OWNER_LARGE);
+}
+
+void directory_forget_large(uintptr_t start) {
+    struct slab_line *line = directory_find(start);
+    if (load_relaxed(&line->owner) == OWNER_LARGE)
+        store_relaxed(&line->owner, 0);
+}
+
+struct node *directory_find_large(uintptr_t start) {
+    const struct slab_line *line = directory_find(start);
+    return load_acquire(&line->owner) == OWNER_LARGE ? (struct node *)load_relaxed(slab_states(line)) : NULL;
+}

@@ -11,6 +11,7 @@
 #include "config.h"
 
 typedef _Atomic uint8_t state_byte;
+struct node;
 
 /*
  * What free must know of a slab, read without a lock: this and where the states are. All zero while the unit is not
@@ -61,12 +62,6 @@ INLINE state_byte *_Atomic *slab_states(const struct slab_line *line) {
     return (state_byte * _Atomic *)(line + LEAF_LINES);
 }
 
-/* Whether there is a line for `address` that may be written to. */
-INLINE bool directory_has(uintptr_t address) {
-    uintptr_t slot = address >> LEAF_SHIFT;
-    return slot < LEAF_COUNT && load_acquire(&directory.leaves[slot]) != 0;
-}
-
 void directory_boot(void);
 
 /* Makes sure that the lines of a zone are there; false: no memory. Makes a system call: no lock held. */
@@ -74,6 +69,15 @@ bool directory_add(uintptr_t zone);
 
 /* The leaves in the order in which they were made, from 0; NULL: there are no more. */
 const struct leaf *directory_leaf(size_t number);
+
+/*
+ * A LARGE block is noted in the line of the unit that it starts in, with a mark and its node in place of the states: no
+ * two blocks longer than a unit start in one. Where there is no leaf it is not noted, and not found. Under the LARGE lock,
+ * but for finding, which takes none.
+ */
+void directory_note_large(uintptr_t start, struct node *node);
+void directory_forget_large(uintptr_t start);
+struct node *directory_find_large(uintptr_t start);
 
 _Static_assert(sizeof(struct slab_line) == sizeof(state_byte *), "slab_states: the same index in both");
 _Static_assert(sizeof(state_byte) == 1, "a state is a byte");

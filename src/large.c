@@ -105,28 +105,9 @@ static void remove_node(struct node *node) {
     drop_node(node);
 }
 
-/* ---------------------------------------------------------------------------------- blocks found without the lock
- * The directory's line for the unit in which a LARGE block starts has a mark, and its node in place of the states: no
- * two blocks longer than a unit start in one. */
-static void note_block(struct node *node) {
-    struct slab_line *line = directory_find(node->start);
-    if (!directory_has(node->start))
-        return;
-    store_relaxed(slab_states(line), (state_byte *)node);
-    store_release(&line->owner, OWNER_LARGE);
-}
-
-static void forget_block(uintptr_t start) {
-    struct slab_line *line = directory_find(start);
-    if (load_relaxed(&line->owner) == OWNER_LARGE)
-        store_relaxed(&line->owner, 0);
-}
-
+/* ---------------------------------------------------------------------------------- blocks found without the lock */
 static struct node *find_noted(uintptr_t start) {
-    const struct slab_line *line = directory_find(start);
-    if (load_acquire(&line->owner) != OWNER_LARGE)
-        return NULL;
-    struct node *node = (struct node *)load_relaxed(slab_states(line));
+    struct node *node = directory_find_large(start);
     return node != NULL && load_relaxed(&node->start) == start ? node : NULL;
 }
 
@@ -281,7 +262,7 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
         os_account_large_resident((ptrdiff_t)span);
     }
     node->size = size;
-    note_block(node);
+    directory_note_large(node->start, node);
     os_account_large_live((ptrdiff_t)node->span);
     void *block = (void *)node->start;
     lock_release(&lock);
@@ -302,7 +283,7 @@ static void unmap_span(uintptr_t start, size_t span) {
 
 /* Frees the node, the lock held at first and released here. */
 static void give_unlocking(struct node *node) {
-    forget_block(node->start);
+    directory_forget_large(node->start);
     uintptr_t start = node->start;
     size_t span = node->span;
     bool guarded = node->guarded;
@@ -438,11 +419,11 @@ void *large_resize(void *block, size_t size, bool may_move) {
             return NULL;
         }
         spantree_remove(&root, node);
-        forget_block(node->start);
+        directory_forget_large(node->start);
         node->start = (uintptr_t)moved;
         node->span = span;
         spantree_insert(&root, node);
-        note_block(node);
+        directory_note_large(node->start, node);
         block = moved;
     }
     node->span = span;

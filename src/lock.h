@@ -50,8 +50,8 @@ struct lock_counts lock_counts_of(struct lock *lock);
 /* Whether the calling thread holds a lock: then it was interrupted in the midst of something. */
 bool lock_holds_any(void);
 
-/* For the thread that forks, while it holds every lock: other libraries' handlers of fork, which run in it meanwhile, may
- * allocate. Its locks let it pass, until it says no. */
+/* For the thread that forks, while it holds every lock: other libraries' handlers of fork, which run in it meanwhile,
+ * may allocate. Its locks let it pass, until it says no. */
 void lock_pass_all(bool yes);
 
 /* In the child of fork, where no other thread lives: free, whoever held it. */

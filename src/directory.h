@@ -72,8 +72,8 @@ const struct leaf *directory_leaf(size_t number);
 
 /*
  * A LARGE block is noted in the line of the unit that it starts in, with a mark and its node in place of the states: no
- * two blocks longer than a unit start in one. Where there is no leaf it is not noted, and not found. Under the LARGE lock,
- * but for finding, which takes none.
+ * two blocks longer than a unit start in one. Where there is no leaf it is not noted, and not found. Under the LARGE
+ * lock, but for finding, which takes none.
  */
 void directory_note_large(uintptr_t start, struct node *node);
 void directory_forget_large(uintptr_t start);

@@ -10,18 +10,18 @@
 #include <stdint.h>
 
 /* A class that is a multiple of the alignment has aligned blocks, as slabs start on a unit's boundary. */
-static NOINLINE void *take_aligned_slow(size_t alignment, size_t size) {
+static NOINLINE void *take_aligned_slow(size_t alignment, size_t size, const void *frame) {
     bool zeroed;
     process_enter(); /* which reads the options */
     if (debug_is_on())
-        return debug_take(size, alignment, false, __builtin_frame_address(0));
+        return debug_take(size, alignment, false, frame);
     if (size <= SMALL_MAX && alignment < UNIT_SIZE)
         return request_block(sizeclass_of_aligned(size, alignment), size, &zeroed);
     return request_large(size, size, alignment, &zeroed);
 }
 
-/* `alignment` is a power of two. */
-static void *take_aligned(size_t alignment, size_t size) {
+/* `alignment` is a power of two; `frame` as debug_take. */
+INLINE void *take_aligned(size_t alignment, size_t size, const void *frame) {
     if (alignment <= BLOCK_ALIGN)
         return cadastre_malloc(size);
     if (LIKELY(size <= SMALL_MAX && alignment < UNIT_SIZE)) {
@@ -29,7 +29,7 @@ static void *take_aligned(size_t alignment, size_t size) {
         if (LIKELY(block != NULL))
             return block;
     }
-    return take_aligned_slow(alignment, size);
+    return take_aligned_slow(alignment, size, frame);
 }
 
 PUBLIC void *cadastre_aligned_alloc(size_t alignment, size_t size) {
@@ -37,14 +37,14 @@ PUBLIC void *cadastre_aligned_alloc(size_t alignment, size_t size) {
         errno = EINVAL;
         return NULL;
     }
-    return take_aligned(alignment, size);
+    return take_aligned(alignment, size, __builtin_frame_address(0));
 }
 
 PUBLIC int cadastre_posix_memalign(void **result, size_t alignment, size_t size) {
     if (!is_power_of_two(alignment) || alignment % sizeof(void *) != 0)
         return EINVAL;
     int saved = errno;
-    void *block = take_aligned(alignment, size);
+    void *block = take_aligned(alignment, size, __builtin_frame_address(0));
     errno = saved;
     if (block == NULL)
         return ENOMEM;
@@ -60,7 +60,7 @@ PUBLIC void *cadastre_memalign(size_t alignment, size_t size) {
     size_t power = 1;
     while (power < alignment)
         power *= 2;
-    return take_aligned(power, size);
+    return take_aligned(power, size, __builtin_frame_address(0));
 }
 
 static size_t page_size(void) {
@@ -69,7 +69,7 @@ static size_t page_size(void) {
 }
 
 PUBLIC void *cadastre_valloc(size_t size) {
-    return take_aligned(page_size(), size);
+    return take_aligned(page_size(), size, __builtin_frame_address(0));
 }
 
 PUBLIC void *cadastre_pvalloc(size_t size) {
@@ -78,7 +78,7 @@ PUBLIC void *cadastre_pvalloc(size_t size) {
         errno = ENOMEM;
         return NULL;
     }
-    return take_aligned(page, size == 0 ? page : round_up(size, page));
+    return take_aligned(page, size == 0 ? page : round_up(size, page), __builtin_frame_address(0));
 }
 
 ALSO(aligned_alloc, void *, (size_t, size_t), cadastre_aligned_alloc)

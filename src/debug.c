@@ -20,7 +20,6 @@
 #define FILL_GIVEN  0x55
 #define FILL_CANARY 0xCA
 #define CANARY_MIN  ((size_t)8) /* bytes behind every block, at the least */
-#define DEPTH_MIN   4 /* frames, when no depth is asked for: to see past our operator new and a string's constructor */
 #define CONTEXT_MAX 6000
 
 static _Atomic size_t calls; /* for CADASTRE_CHECK_EACH */
@@ -31,16 +30,21 @@ static uint32_t current_thread(void) {
 }
 
 static uint32_t record_stack(const void *frame) {
-    return stacks_record((unsigned)max_size(option_value(OPTION_STACKS), DEPTH_MIN), frame);
+    return stacks_record((unsigned)max_size(option_value(OPTION_STACKS), STACKS_DEPTH_MIN), frame);
 }
 
 static bool scribbles(void) {
     return option_value(OPTION_SCRIBBLE) != 0;
 }
 
+/* The period of scribbling; 0: it is off. It is read before the option: if both change, it is one that is over. */
+static uint32_t scribble_period(void) {
+    uint32_t period = load_acquire(&process_scribble_period);
+    return scribbles() ? period : 0;
+}
+
 static struct ledger_entry entry_for(void *block, size_t size, size_t capacity, bool live, const void *frame) {
-    return (struct ledger_entry){(uintptr_t)block,    size, capacity, record_stack(frame), current_thread(), live,
-                                 !live && scribbles()};
+    return (struct ledger_entry){(uintptr_t)block, size, capacity, record_stack(frame), current_thread(), 0, live};
 }
 
 static void add_context(struct text *text, const struct ledger_entry *entry) {
@@ -48,6 +52,8 @@ static void add_context(struct text *text, const struct ledger_entry *entry) {
     text_add_decimal(text, entry->thread);
     text_add(text, entry->stack != 0 ? ", at\n" : "\n");
     stacks_print(text, entry->stack, "cadastre:     ");
+    while (text->buffer[text->length - 1] != '\n') /* cut: by the last line, or more */
+        text->length--;
 }
 
 static void report_pointer(const char *call, const void *block) {
@@ -60,13 +66,14 @@ static void report_pointer(const char *call, const void *block) {
     misuse_report_pointer(call, block, more);
 }
 
-/* A byte that is not what it was set to. */
-static void report_byte(const char *call, const char *what, const struct ledger_entry *entry, size_t offset) {
+/* A byte that is not what it was set to, and what it is. */
+static void report_byte(const char *call, const char *what, const struct ledger_entry *entry, size_t offset,
+                        uint8_t byte) {
     char more[CONTEXT_MAX];
     struct text text = {more, 0, sizeof more - 1, -1};
     add_context(&text, entry);
     more[text.length] = '\0';
-    misuse_report_byte(call, what, (const void *)entry->address, entry->size, offset, more);
+    misuse_report_byte(call, what, (const void *)entry->address, entry->size, offset, byte, more);
 }
 
 /* ----------------------------------------------------------------------------------------------- contents */
@@ -90,10 +97,14 @@ static size_t find_overrun(const struct ledger_entry *entry) {
     return find_other((const uint8_t *)entry->address, entry->size, entry->capacity, FILL_CANARY);
 }
 
+static void report_overrun(const char *call, const struct ledger_entry *entry, size_t at, uint8_t byte) {
+    report_byte(call, "written past the end of the block", entry, at, byte);
+}
+
 static void check_canary(const char *call, const struct ledger_entry *entry) {
     size_t at = find_overrun(entry);
     if (at < entry->capacity)
-        report_byte(call, "written past the end of the block", entry, at);
+        report_overrun(call, entry, at, ((const uint8_t *)entry->address)[at]);
 }
 
 static void fill_taken(uint8_t *block, size_t size) {
@@ -104,26 +115,36 @@ static void fill_taken(uint8_t *block, size_t size) {
         memset(block, perturb ^ 0xff, size);
 }
 
-static void fill_given(uint8_t *block, size_t size) {
+static void fill_given(uint8_t *block, size_t size, bool scribble) {
     uint8_t perturb = (uint8_t)option_value(OPTION_PERTURB);
-    if (scribbles())
+    if (scribble)
         memset(block, FILL_GIVEN, size);
     else if (perturb != 0)
         memset(block, perturb, size);
 }
 
-/* A freed block must be as fill_given left it, or zero where the kernel has had the page since. */
+/* The first byte that is not as fill_given left it. Since then the kernel may have had the page, and blocks of other
+ * classes the place: so whole pieces of what blocks are multiples of may be zero. */
+static size_t find_written(const uint8_t *bytes, size_t capacity, bool may_be_zero) {
+    for (size_t at = 0; at < capacity; at += BLOCK_ALIGN) {
+        size_t end = min_size(capacity, at + BLOCK_ALIGN);
+        size_t other = find_other(bytes, at, end, FILL_GIVEN);
+        if (other < end && !(may_be_zero && find_other(bytes, at, end, 0) == end))
+            return other;
+    }
+    return capacity;
+}
+
 static void check_given(const char *call, void *block, size_t capacity, bool may_be_zero) {
     const uint8_t *bytes = block;
     struct ledger_entry entry;
-    size_t at = 0;
-    if (!ledger_find((uintptr_t)block, &entry) || !entry.filled)
+    if (!ledger_find((uintptr_t)block, &entry) || entry.filled == 0 ||
+        entry.filled != load_acquire(&process_scribble_period))
         return;
     capacity = min_size(capacity, entry.capacity);
-    while ((at = find_other(bytes, at, capacity, FILL_GIVEN)) < capacity && may_be_zero && bytes[at] == 0)
-        at++;
+    size_t at = find_written(bytes, capacity, may_be_zero);
     if (at < capacity) {
-        report_byte(call, "written after it was freed", &entry, at);
+        report_byte(call, "written after it was freed", &entry, at, bytes[at]);
         memset(block, FILL_GIVEN, capacity); /* once is enough */
     }
 }
@@ -151,14 +172,13 @@ static void keep_a_while(void *block, size_t capacity) {
         release(oldest.block, oldest.capacity);
 }
 
-/* From here on the block is not live, and this thread's alone. */
+/* From here on the block is not live, and this thread's alone. false: another thread was faster. */
 static bool end_life(void *block) {
     struct slab_line *line;
     state_byte *state;
     if (!slab_find_live((uintptr_t)block, &line, &state))
         return large_hold(block);
-    store_relaxed(state, STATE_USED);
-    return true;
+    return atomic_exchange_explicit(state, STATE_USED, memory_order_relaxed) >= STATE_LIVE;
 }
 
 static void check_each(void) {
@@ -177,11 +197,17 @@ void debug_give(const char *call, void *block, const void *frame) {
     }
     if (known)
         check_canary(call, &entry);
-    history_add(HISTORY_GIVE, (uintptr_t)block, entry.size, (uint16_t)arena_of(block), current_thread());
-    fill_given(block, entry.capacity);
-    ledger_put(entry_for(block, entry.size, entry.capacity, false, frame));
-    if (!end_life(block))
+    unsigned arena = arena_of(block);
+    if (!end_life(block)) {
+        report_pointer(call, block);
         return;
+    }
+    history_add(HISTORY_GIVE, (uintptr_t)block, entry.size, (uint16_t)arena, current_thread());
+    uint32_t period = scribble_period();
+    fill_given(block, entry.capacity, period != 0);
+    struct ledger_entry freed = entry_for(block, entry.size, entry.capacity, false, frame);
+    freed.filled = period;
+    ledger_put(freed);
     if (quarantine_admits(entry.capacity))
         keep_a_while(block, entry.capacity);
     else
@@ -197,11 +223,28 @@ static void *take(size_t size, size_t alignment, bool *zeroed) {
     return request_block(class, size, zeroed);
 }
 
+size_t debug_usable(size_t size, size_t capacity) {
+    return option_value(OPTION_CANARIES) != 0 ? size : capacity;
+}
+
+bool debug_drain(void) {
+    struct quarantined oldest;
+    bool any = false;
+    for (; quarantine_take(&oldest); any = true)
+        release(oldest.block, oldest.capacity);
+    return any;
+}
+
 void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
     bool zeroed;
     size_t capacity = 0;
+    int saved = errno;
     check_each();
     void *block = size > PTRDIFF_MAX ? NULL : take(size, alignment, &zeroed);
+    if (block == NULL && size < LARGE_MAX && debug_drain()) {
+        errno = saved;
+        block = take(size, alignment, &zeroed);
+    }
     if (block == NULL) {
         errno = ENOMEM;
         return NULL;
@@ -210,17 +253,13 @@ void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
     if (!zeroed)
         check_given("malloc", block, capacity, true);
     if (!zero)
-        fill_taken(block, size);
+        fill_taken(block, debug_usable(size, capacity));
     else if (!zeroed)
         memset(block, 0, size);
     write_canary(block, size, capacity);
     ledger_put(entry_for(block, size, capacity, true, frame));
     history_add(HISTORY_TAKE, (uintptr_t)block, size, (uint16_t)arena_of(block), current_thread());
     return block;
-}
-
-size_t debug_usable(size_t size, size_t capacity) {
-    return option_value(OPTION_CANARIES) != 0 ? size : capacity;
 }
 
 /* ------------------------------------------------------------------------------------------------- resizing */
@@ -240,14 +279,16 @@ static void *resize_in_place(void *block, size_t size, struct ledger_entry *entr
 void *debug_resize(void *block, size_t size, const void *frame) {
     struct ledger_entry entry = {.live = true};
     int saved = errno;
-    bool known = ledger_find((uintptr_t)block, &entry);
-    if (!(known ? entry.live : request_describe(block, &entry.size, &entry.capacity))) {
+    bool known = ledger_find((uintptr_t)block, &entry) && entry.live;
+    if (!known && !request_describe(block, &entry.size, &entry.capacity)) {
         report_pointer("realloc", block);
         errno = EINVAL;
         return NULL;
     }
-    if (known)
+    if (known) {
         check_canary("realloc", &entry);
+        write_canary(block, entry.size, entry.capacity); /* once is enough */
+    }
     if (size == 0) {
         debug_give("realloc", block, frame);
         return NULL;
@@ -269,13 +310,18 @@ void *debug_resize(void *block, size_t size, const void *frame) {
 
 struct overruns {
     size_t found;
-    struct ledger_entry entries[FAULTS_MAX];
+    struct overrun {
+        struct ledger_entry entry;
+        size_t at;
+        uint8_t byte;
+    } list[FAULTS_MAX];
 };
 
 static void check_entry(void *argument, const struct ledger_entry *entry) {
     struct overruns *overruns = argument;
-    if (find_overrun(entry) < entry->capacity && overruns->found++ < FAULTS_MAX)
-        overruns->entries[overruns->found - 1] = *entry;
+    size_t at = find_overrun(entry);
+    if (at < entry->capacity && overruns->found++ < FAULTS_MAX)
+        overruns->list[overruns->found - 1] = (struct overrun){*entry, at, ((const uint8_t *)entry->address)[at]};
 }
 
 static void report_structure(const char *what, unsigned arena) {
@@ -308,6 +354,6 @@ PUBLIC int cadastre_check(void) {
     }
     ledger_visit_live(check_entry, &overruns);
     for (size_t i = 0; i < min_size(overruns.found, FAULTS_MAX); i++)
-        check_canary("cadastre_check", &overruns.entries[i]);
+        report_overrun("cadastre_check", &overruns.list[i].entry, overruns.list[i].at, overruns.list[i].byte);
     return (int)min_size((size_t)faults + overruns.found, INT32_MAX);
 }

@@ -24,6 +24,9 @@ void debug_give(const char *call, void *block, const void *frame);
 /* As realloc, but for NULL and size 0. */
 void *debug_resize(void *block, size_t size, const void *frame);
 
+/* Lets all go that is in the quarantine; whether there was anything. */
+bool debug_drain(void);
+
 /* The bytes of a live block that the program may use: with canaries, what it asked for. */
 size_t debug_usable(size_t size, size_t capacity);
 

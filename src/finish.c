@@ -2,6 +2,7 @@
  * What is done at exit, if it is asked for: the leak report, and giving back what is empty. After the last destructor:
  * a handler that is registered by a constructor, and with no library, comes after the dynamic linker's own.
  */
+#include "debug.h"
 #include "leaks.h"
 #include "misuse.h"
 #include "options.h"
@@ -14,6 +15,7 @@ static void finish(void *unused) {
     if (option_value(OPTION_LEAKS) != 0)
         leaks_report();
     if (option_value(OPTION_RELEASE_AT_EXIT) != 0 && !misuse_is_inside_malloc("release at exit")) {
+        debug_drain();
         process_drain();
         arenas_purge_all();
     }

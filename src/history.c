@@ -1,7 +1,9 @@
 #include "history.h"
 #include "os.h"
 
-/* All atomics: a reader may look while a writer writes. `number` is 0 while the rest is not to be believed. */
+#define WRITING UINT64_MAX
+
+/* All atomics: a reader may look while a writer writes. `number` is WRITING while the rest is not to be believed. */
 struct slot {
     _Atomic uint64_t number;
     _Atomic uintptr_t address;
@@ -32,12 +34,25 @@ size_t history_capacity(void) {
     return ring_size;
 }
 
+/* The slot is the writer's until it says its number. false: a newer event is there, or one is being written, which may
+ * be by a thread that a fork has left behind. */
+static bool claim(struct slot *slot, uint64_t number) {
+    uint64_t before = load_relaxed(&slot->number);
+    do {
+        if (before > number)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&slot->number, &before, WRITING, memory_order_acq_rel,
+                                                    memory_order_relaxed));
+    return true;
+}
+
 void history_add(enum history_operation operation, uintptr_t address, size_t size, uint16_t arena, uint32_t thread) {
     if (ring_size == 0)
         return;
     uint64_t number = add_relaxed(&newest, 1) + 1;
     struct slot *slot = &ring[number % ring_size];
-    atomic_exchange_explicit(&slot->number, 0, memory_order_acq_rel); /* before what follows */
+    if (!claim(slot, number))
+        return;
     store_release(&slot->address, address);
     store_release(&slot->size, size);
     store_release(&slot->rest, (uint64_t)thread << 32 | (uint64_t)arena << 8 | (uint64_t)operation);

@@ -19,8 +19,12 @@ static struct node *spares; /* linked by left; kept for good, as a wrong free ma
 static unsigned spare_count;
 static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under lock */
 static bool guard_edges;                           /* constant after boot */
+static _Atomic size_t guarded_count;               /* live guarded blocks; written under lock */
 
 #define SPARES_NEEDED 2 /* a span is split in three at the most */
+
+/* Each takes two mappings, of which a process has 65,530. More blocks than these have no guards. */
+#define GUARDED_MAX 16384
 
 static struct node *find_live(const void *block) {
     struct node *node = spantree_find_exact(root, (uintptr_t)block);
@@ -226,6 +230,7 @@ static void *take_guarded(size_t size, size_t span, size_t alignment) {
     struct node *node = add_node((uintptr_t)block, span, LARGE_LIVE);
     node->size = size;
     node->guarded = true;
+    add_relaxed(&guarded_count, 1);
     os_account_large_resident((ptrdiff_t)span);
     os_account_large_live((ptrdiff_t)span);
     lock_release(&lock);
@@ -235,7 +240,7 @@ static void *take_guarded(size_t size, size_t span, size_t alignment) {
 void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     size_t span = span_of(room);
     size_t need = alignment > os_page_size() ? span + alignment - os_page_size() : span;
-    if (UNLIKELY(guard_edges)) {
+    if (UNLIKELY(guard_edges) && load_relaxed(&guarded_count) < GUARDED_MAX) {
         *zeroed = true;
         return take_guarded(size, span, alignment);
     }
@@ -292,6 +297,7 @@ static void give_unlocking(struct node *node) {
         cache(node);
     } else {
         os_account_large_resident(-(ptrdiff_t)span);
+        sub_relaxed(&guarded_count, 1);
         remove_node(node);
     }
     lock_release(&lock);

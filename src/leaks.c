@@ -3,6 +3,7 @@
 #include "ledger.h"
 #include "message.h"
 #include "misuse.h"
+#include "options.h"
 #include "os.h"
 #include "stacks.h"
 #include <dlfcn.h>
@@ -28,6 +29,8 @@ struct group {
 };
 
 struct listing {
+    size_t buffers; /* of the standard streams, which are not in the list; and their bytes */
+    size_t buffer_bytes;
     struct block *blocks;
     size_t count;
     size_t room;
@@ -40,11 +43,26 @@ static bool count_block(void *argument, const struct walk_block *block) {
     return true;
 }
 
+static bool is_stream_buffer(uintptr_t address) {
+#if defined(__GLIBC__)
+    FILE *const streams[] = {stdin, stdout, stderr};
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+        if ((uintptr_t)streams[i]->_IO_buf_base == address)
+            return true;
+#endif
+    return false;
+}
+
 static bool list_block(void *argument, const struct walk_block *block) {
     struct listing *listing = argument;
     struct ledger_entry entry = {.stack = 0};
     if (listing->count == listing->room)
         return false;
+    if (is_stream_buffer(block->start)) {
+        listing->buffers++;
+        listing->buffer_bytes += block->size;
+        return true;
+    }
     if (!ledger_find(block->start, &entry) || !entry.live)
         entry.stack = 0;
     listing->blocks[listing->count++] = (struct block){entry.stack, block->start, block->size};
@@ -116,9 +134,9 @@ static size_t group_blocks(struct block *blocks, size_t count, struct group *gro
 }
 
 /* ------------------------------------------------------------------------------------- what is kept by design
- * The rule: the buffers of the three standard streams; what the dynamic linker has taken; and what was taken while no
- * code ran but that of the C and C++ libraries, the linker's and ours. (A recorded stack that was cut short counts as
- * the program's, as does all of which no stack was recorded.) */
+ * The rule: the buffers of the three standard streams; what the dynamic linker has taken, or the C and C++ libraries
+ * when it called them; and what was taken while no code ran but theirs and ours. (A recorded stack that was cut short
+ * counts as the program's, as does all of which no stack was recorded.) */
 enum module { MODULE_PROGRAM, MODULE_LINKER, MODULE_LIBRARY, MODULE_OURS };
 
 static enum module module_of(uintptr_t pc) {
@@ -139,31 +157,18 @@ static enum module module_of(uintptr_t pc) {
     return MODULE_PROGRAM;
 }
 
-static bool is_stream_buffer(uintptr_t address) {
-#if defined(__GLIBC__)
-    FILE *const streams[] = {stdin, stdout, stderr};
-    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
-        if ((uintptr_t)streams[i]->_IO_buf_base == address)
-            return true;
-#endif
-    return false;
-}
-
 static bool is_by_design(const struct group *group) {
     const uintptr_t *pcs;
     unsigned count = stacks_get(group->first->stack, &pcs);
     unsigned at = 0;
-    if (is_stream_buffer(group->first->address) && group->count == 1)
-        return true;
     while (at < count && module_of(pcs[at]) == MODULE_OURS)
         at++;
-    if (at < count && module_of(pcs[at]) == MODULE_LINKER)
-        return true;
-    bool is_whole = count > 0 && count < STACKS_DEPTH_MAX;
-    for (; at < count; at++)
-        if (module_of(pcs[at]) == MODULE_PROGRAM)
-            return false;
-    return is_whole;
+    for (; at < count; at++) {
+        enum module module = module_of(pcs[at]);
+        if (module == MODULE_PROGRAM || module == MODULE_LINKER)
+            return module == MODULE_LINKER;
+    }
+    return count > 0 && count < max_size(option_value(OPTION_STACKS), STACKS_DEPTH_MIN);
 }
 
 /* -------------------------------------------------------------------------------------------------- printing */
@@ -183,11 +188,11 @@ static void print_group(struct text *text, const struct group *group) {
     stacks_print(text, group->first->stack, "cadastre:     ");
 }
 
-static void print_groups(struct text *text, const struct group *groups, size_t count, bool has_stacks) {
+static void print_groups(struct text *text, const struct group *groups, size_t count, const struct listing *listing) {
     size_t blocks = 0;
     size_t bytes = 0;
-    size_t kept = 0;
-    size_t kept_bytes = 0;
+    size_t kept = listing->buffers;
+    size_t kept_bytes = listing->buffer_bytes;
     size_t shown = 0;
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
@@ -215,7 +220,7 @@ static void print_groups(struct text *text, const struct group *groups, size_t c
         text_add(text, "; besides, the C library, the C++ library and the loader keep ");
         add_amount(text, kept_bytes, kept);
     }
-    if (blocks > 0 && !has_stacks)
+    if (blocks > 0 && stacks_total().stacks == 0)
         text_add(text, "; CADASTRE_STACKS=16 says who took them");
     text_add(text, "\n");
 }
@@ -240,7 +245,7 @@ void leaks_report(void) {
     sort(groups, sizeof *groups, count, by_bytes_falling);
     struct text text = {buffer, 0, sizeof buffer, message_open_log()};
     int log = text.fd;
-    print_groups(&text, groups, count, stacks_total().stacks > 0);
+    print_groups(&text, groups, count, &listing);
     text_flush(&text);
     message_close_log(log);
     os_unmap(listing.blocks, bytes);

@@ -16,8 +16,8 @@ struct ledger_entry {
     size_t capacity;
     uint32_t stack;  /* of who took it, or gave it back; stacks_get; 0: none was recorded */
     uint32_t thread; /* as gettid(2) */
+    uint32_t filled; /* freed, and filled with the byte that marks that: in which period of scribbling; 0: it is not */
     bool live;
-    bool filled; /* freed, and filled with the byte that marks that */
 };
 
 /* Notes an entry, in the place of what there is for its address. false: there is no memory for it. */

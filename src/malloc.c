@@ -73,10 +73,14 @@ PUBLIC void *cadastre_calloc(size_t count, size_t size) {
 }
 
 /* --------------------------------------------------------------------------------------------------- freeing */
-static NOINLINE void free_debug(void *block) {
+static void give_debug(const char *call, void *block, const void *frame) {
     int saved = errno;
-    debug_give("free", block, __builtin_frame_address(0));
+    debug_give(call, block, frame);
     errno = saved;
+}
+
+static NOINLINE void free_debug(void *block) {
+    give_debug("free", block, __builtin_frame_address(0));
 }
 
 static NOINLINE void free_slow(void *block) {
@@ -132,7 +136,7 @@ PUBLIC size_t cadastre_malloc_usable_size(void *block) {
 }
 
 /* C23 leaves a wrong size undefined; sizes that the block can hold are let pass, as some callers round up. */
-static void free_checked(const char *call, void *block, size_t alignment, size_t given) {
+static void free_checked(const char *call, void *block, size_t alignment, size_t given, const void *frame) {
     size_t size;
     size_t capacity;
     if (block == NULL)
@@ -145,15 +149,18 @@ static void free_checked(const char *call, void *block, size_t alignment, size_t
         misuse_report_given(call, block, "size", given, size, capacity);
     else if (UNLIKELY(alignment == 0 || (uintptr_t)block % alignment != 0))
         misuse_report_given(call, block, "alignment", alignment, size, capacity);
-    cadastre_free(block);
+    if (debug_is_on())
+        give_debug(call, block, frame);
+    else
+        cadastre_free(block);
 }
 
 PUBLIC void cadastre_free_sized(void *block, size_t size) {
-    free_checked("free_sized", block, 1, size);
+    free_checked("free_sized", block, 1, size, __builtin_frame_address(0));
 }
 
 PUBLIC void cadastre_free_aligned_sized(void *block, size_t alignment, size_t size) {
-    free_checked("free_aligned_sized", block, alignment, size);
+    free_checked("free_aligned_sized", block, alignment, size, __builtin_frame_address(0));
 }
 
 ALSO(malloc, void *, (size_t), cadastre_malloc)

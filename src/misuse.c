@@ -217,7 +217,7 @@ COLD void misuse_report_given(const char *call, const void *block, const char *w
 }
 
 COLD void misuse_report_byte(const char *call, const char *what, const void *block, size_t size, size_t offset,
-                             const char *more) {
+                             uint8_t byte, const char *more) {
     char buffer[REPORT_MAX];
     size_t count;
     if (!message_begin_misuse(&count))
@@ -225,7 +225,7 @@ COLD void misuse_report_byte(const char *call, const char *what, const void *blo
     struct text text = begin(buffer, call, block);
     text_add(&text, what);
     add_bytes(&text, ": byte ", offset, " is ");
-    text_add_hex(&text, ((const uint8_t *)block)[offset]);
+    text_add_hex(&text, byte);
     add_bytes(&text, ", block of ", size, " bytes");
     add_place(&text, block);
     end(&text, count, more);

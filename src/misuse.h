@@ -11,7 +11,7 @@
 void misuse_report_pointer(const char *call, const void *pointer, const char *more);
 
 /* A byte of a block, or behind it, that was written where it should not have been. */
-void misuse_report_byte(const char *call, const char *what, const void *block, size_t size, size_t offset,
+void misuse_report_byte(const char *call, const char *what, const void *block, size_t size, size_t offset, uint8_t byte,
                         const char *more);
 
 /* The size, or the alignment, `given` with a live block is not the block's; `what` says which. */

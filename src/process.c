@@ -95,6 +95,7 @@ static struct tcache *enter_thread(void) {
 
 /* ------------------------------------------------------------------------------------------------------ boot */
 bool process_debugs;
+_Atomic uint32_t process_scribble_period = 1;
 
 static bool wants_debugging(void) {
     static const enum option_id modes[] = {OPTION_STACKS, OPTION_SCRIBBLE,   OPTION_PERTURB,    OPTION_CANARIES,
@@ -108,6 +109,8 @@ static bool wants_debugging(void) {
 static void apply_option(enum option_id id) {
     if (id == OPTION_LOG)
         message_log_to(option_text(OPTION_LOG));
+    if (id == OPTION_SCRIBBLE)
+        atomic_fetch_add_explicit(&process_scribble_period, 1, memory_order_release);
 }
 
 static void boot_debugging(void) {

@@ -10,6 +10,10 @@
  * to handle it. Constant after boot. */
 extern bool process_debugs;
 
+/* Counts how often scribbling was switched on or off, from 1: memory that was filled in a period may have been used
+ * since in another, by blocks that nobody filled. */
+extern _Atomic uint32_t process_scribble_period;
+
 /* The calling thread's cache, the allocator booted and the cache made if need be. It may be one that caches nothing
  * (tcache_is_real): there was no memory, or the thread's destructors have run. */
 struct tcache *process_enter(void);

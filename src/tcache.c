@@ -236,6 +236,7 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
         arena_lock(arena);
         size_t got = arena_refill_locked(arena, class, &entry, 1);
         arena_unlock(arena);
+        arenas_keep_contract(); /* a slab may have been carved */
         if (got > 0)
             break;
         if (!may_grow || !arena_grow(arena, class, arenas_zone_size()))

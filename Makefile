@@ -56,7 +56,7 @@ $(error CFLAGS has $(GCC_ALONE), which of clang cannot be in this library: use g
 endif
 
 VARIANTS := release debug asan tsan
-SHARED_ONLY := $(wildcard src/early.c src/operators.c)
+SHARED_ONLY := $(wildcard src/early.c src/operators.c src/loading.c)
 SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
 
 all: $(BUILD)/libcadastre.so $(BUILD)/libcadastre.a

@@ -13,6 +13,7 @@ static struct {
 } lists[ARENAS_MAX];
 
 static struct tcache *_Atomic newest; /* of all caches */
+static _Atomic size_t caches_in_use;  /* by threads that are alive */
 
 /* All zero: its magazines are empty, and full. In .bss, since as a constant it would be as long in the file. */
 static union {
@@ -52,16 +53,24 @@ static size_t held_by(const struct magazine *magazine) {
     return (size_t)(load_relaxed(&magazine->top) - magazine->base);
 }
 
+/* The capacity that a thread's magazines may have together: an equal share, if the threads are many. Threads that grew
+ * before these were so many keep what they have. */
+static size_t allowance(void) {
+    size_t threads = max_size(1, load_relaxed(&caches_in_use));
+    return max_size(TCACHE_BYTES_MIN, min_size(TCACHE_BYTES_MAX, TCACHES_BYTES_MAX / threads));
+}
+
 /* Quadruples the magazine's capacity (by doubling, the arrays outgrown would add up to the last), within its bound and
  * the thread's. Capacities are powers of two, as the blocks of metadata are. */
 static bool grow_magazine(struct tcache *cache, unsigned class) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
     size_t old = entries_of(magazine);
     size_t entries = min_size(old == 0 ? MAGAZINE_ENTRIES_MIN : 4 * old, magazine->entries_max);
-    if (old == 0 && (ptrdiff_t)(entries * sizeclasses[class].size) > cache->bytes_left)
+    size_t left = allowance() - min_size(allowance(), cache->bytes);
+    if (old == 0 && entries * sizeclasses[class].size > left)
         entries = 1; /* every class in use gets that much */
-    ptrdiff_t cost = (ptrdiff_t)((entries - old) * sizeclasses[class].size);
-    if (entries == old || (old > 0 && cost > cache->bytes_left))
+    size_t cost = (entries - old) * sizeclasses[class].size;
+    if (entries == old || (old > 0 && cost > left))
         return false;
     struct entry *base = metadata_take(entries * sizeof *base);
     if (base == NULL)
@@ -74,7 +83,7 @@ static bool grow_magazine(struct tcache *cache, unsigned class) {
     magazine->base = base;
     magazine->limit = base + entries;
     store_release(&magazine->top, base + held);
-    cache->bytes_left -= cost;
+    cache->bytes += cost;
     arena_unlock(cache->owner);
     if (old > 0)
         metadata_give(old_base, old * sizeof *base);
@@ -103,7 +112,7 @@ static void drop_array(struct tcache *cache, unsigned class) {
     arena_lock(cache->owner);
     store_relaxed(&magazine->top, NULL);
     magazine->base = magazine->limit = NULL;
-    cache->bytes_left += (ptrdiff_t)(entries * sizeclasses[class].size);
+    cache->bytes -= entries * sizeclasses[class].size;
     arena_unlock(cache->owner);
     metadata_give(base, entries * sizeof *base);
 }
@@ -363,7 +372,6 @@ static struct tcache *create(struct arena *arena) {
     for (size_t i = 0; i <= TINY_MAX / 16; i++)
         cache->tiny[i] = OWNER(arena->index, sizeclass_of_tiny[i]);
     cache->owner = arena;
-    cache->bytes_left = TCACHE_BYTES_MAX;
     store_relaxed(&cache->outgoing_left, OUTGOING_BYTES_MAX);
     for (unsigned class = 0; class < CLASSES; class ++) {
         struct magazine *magazine = tcache_own_magazine(cache, class);
@@ -408,6 +416,7 @@ void tcache_attach(void) {
         list_add(&lists[arena->index].active, cache);
         arena_unlock(arena);
     }
+    add_relaxed(&caches_in_use, 1);
     tcache_current = cache;
 }
 
@@ -436,6 +445,7 @@ void tcache_detach(struct tcache *cache) {
         list_add(&(*parked)->next, cache);
     arena_unlock(arena);
     arenas_leave(arena);
+    sub_relaxed(&caches_in_use, 1);
     tcache_current = NO_CACHE;
     is_detached = true;
 }
@@ -478,6 +488,7 @@ void tcache_drain_parked(void) {
 }
 
 void tcache_adopt_orphans(void) {
+    store_relaxed(&caches_in_use, tcache_is_real(tcache_current));
     for (unsigned i = 0; i < arenas_count(); i++) {
         struct tcache *mine = NULL;
         struct tcache *last = NULL;

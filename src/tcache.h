@@ -37,7 +37,7 @@ struct tcache {
     uint32_t row; /* the offset of the own row: OWNER(arena, 0) */
     /* Colder. */
     struct arena *owner;             /* NULL: a cache that caches nothing */
-    ptrdiff_t bytes_left;            /* by which the magazines may yet grow, together */
+    size_t bytes;                    /* of the blocks that the magazines have room for, together */
     _Atomic ptrdiff_t outgoing_left; /* bytes that the outgoing batch may yet hold; written by the owner only */
     struct tcache *next;             /* in its arena's list of active or of parked caches; under the arena's lock */
     struct tcache *prev;

@@ -144,7 +144,6 @@ static const struct debug_case cases[] = {
     {{"read behind", read_behind}, {ON}, .signal = SIGSEGV, .errors = ""},
     {{"write behind", write_behind}, {ON}, .signal = SIGSEGV, .errors = ""},
     {{"write behind, MallocGuardEdges", write_behind}, {"MallocGuardEdges=1"}, .signal = SIGSEGV, .errors = ""},
-    {{"write behind, not asked for", write_behind}, {"CADASTRE_CANARIES=0"}, .errors = ""},
     {{"use after free", use_after_free}, {ON}, .signal = SIGSEGV, .errors = ""},
     {{"all alignments", all_alignments}, {ON}, .errors = ""},
     {{"all alignments, with canaries", all_alignments}, {ON, "CADASTRE_CANARIES=1"}, .errors = ""},

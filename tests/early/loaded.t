@@ -58,6 +58,15 @@ PRELOAD_TOO=
 ok "it allocates before the library's constructor: linked" \
     says_fine env LD_PRELOAD="$WORK/first.so" "$WORK/host" "$WORK/plugin.so"
 
+# ------------------------------------------------------------------------------------- RTLD_DEEPBIND
+if ok "a library that frees what it is given, and gives" shared deep.so deep.c; then
+    ok "its host builds, linked with the library" compile "$sources/deep_host.c" -ldl -o "$WORK/deep-host" "${link_ours[@]}"
+    ok "and without it" compile "$sources/deep_host.c" -ldl -o "$WORK/plain-deep-host"
+    ok "linked: opened with RTLD_DEEPBIND, it has the same malloc" says_fine "$WORK/deep-host" "$WORK/deep.so"
+    ok "preloaded: opened with RTLD_DEEPBIND, it has the same malloc" \
+        preloaded says_fine "$WORK/plain-deep-host" "$WORK/deep.so"
+fi
+
 # ------------------------------------------------------------------- handlers of fork registered before ours
 if ok "a library whose handlers of fork allocate" shared libatfork.so atfork.c -pthread; then
     handlers=("-Wl,--no-as-needed" "-L$WORK" "-Wl,-rpath,$WORK" -latfork)

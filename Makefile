@@ -166,11 +166,19 @@ PC_LIBS_PRIVATE := -Wl,-u,malloc -pthread
 # Directories that are there already keep their modes, which `install -d` would change.
 INSTALLED := $(call quoted,$(DESTDIR)$(PREFIX))
 
+# cadastre(3) under the names of our own functions; malloc(3) and its kin stay the C library's.
+MAN       := $(INSTALLED)/share/man
+MAN_NAMES  = $(shell sed -nE 's/^[a-z].*[ *](cadastre_\w+|show_\w+|malloc_(good_)?size)\(.*\).*/\1/p' \
+               include/cadastre.h)
+
 install: all
-	umask 022; mkdir -p $(INSTALLED)/lib/pkgconfig $(INSTALLED)/include
+	umask 022; mkdir -p $(INSTALLED)/lib/pkgconfig $(INSTALLED)/include $(MAN)/man3 $(MAN)/man7
 	install -m 644 $(BUILD)/libcadastre.a $(INSTALLED)/lib/
 	install -m 755 $(BUILD)/libcadastre.so $(INSTALLED)/lib/
 	install -m 644 include/cadastre.h $(INSTALLED)/include/
+	install -m 644 include/cadastre.3 $(MAN)/man3/
+	install -m 644 include/cadastre.7 $(MAN)/man7/
+	for name in $(MAN_NAMES); do ln -sf cadastre.3 $(MAN)/man3/$$name.3 || exit; done
 	printf '%s\n' prefix=$(call quoted,$(PREFIX)) 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
 	  'Name: cadastre' 'Description: a multi-arena malloc with an exact register of every live block' \
 	  'Version: $(VERSION)' 'Cflags: -I"$${includedir}"' 'Libs: -L"$${libdir}" $(PC_LIBS)' \
@@ -178,7 +186,8 @@ install: all
 
 uninstall:
 	rm -f $(INSTALLED)/lib/libcadastre.a $(INSTALLED)/lib/libcadastre.so $(INSTALLED)/include/cadastre.h \
-	  $(INSTALLED)/lib/pkgconfig/cadastre.pc
+	  $(INSTALLED)/lib/pkgconfig/cadastre.pc $(MAN)/man3/cadastre.3 $(MAN)/man7/cadastre.7 \
+	  $(MAN_NAMES:%=$(MAN)/man3/%.3)
 
 clean:
 	rm -rf build

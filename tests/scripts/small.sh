@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # For the tests of the scripts and of the build: small_tree DIRECTORY makes a project there that builds in a moment, of
-# the one that scripts/check tries its gates on, and this one's Makefile and scripts.
+# the one that scripts/check tries its gates on, and this one's Makefile, manual pages and scripts.
 # shellcheck source-path=SCRIPTDIR source=../api/tap.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../api/tap.sh"
 
@@ -11,6 +11,7 @@ small_tree() {
     mkdir -p "$1"
     cp -r "$ROOT/tests/check/good/." "$1"
     cp -r "$ROOT/Makefile" "$ROOT/scripts" "$1"
+    cp "$ROOT"/include/cadastre.[37] "$1/include"
 }
 
 # fails_saying TEXT COMMAND...: fails, and says so on one line of standard error that has TEXT in it.

@@ -158,7 +158,7 @@ static unsigned arena_of(const void *block) {
 /* A block that is not live any more goes back for good. */
 static void release(void *block, size_t capacity) {
     check_given("quarantine", block, capacity, false);
-    if (!scribbles())
+    if (!scribbles() && option_value(OPTION_STACKS) == 0)
         ledger_forget_freed((uintptr_t)block);
     if (arena_of(block) != ARENA_NONE)
         tcache_return(block);

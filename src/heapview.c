@@ -198,6 +198,9 @@ static bool show_block(void *argument, const struct walk_block *block) {
 /* ---------------------------------------------------------------------------------------------- the history */
 static bool is_event_asked_for(const struct view *view, const struct history_event *event) {
     bool large = event->arena == ARENA_NONE;
+    enum walk_category category = large ? WALK_LARGE : event->size <= TINY_MAX ? WALK_TINY : WALK_SMALL;
+    if ((view->what.categories >> category & 1) == 0)
+        return false;
     if (view->what.arenas != 0 && (large || (view->what.arenas >> event->arena & 1) == 0))
         return false;
     return event->size >= view->what.size_min && event->size <= view->what.size_max &&

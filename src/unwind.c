@@ -112,8 +112,16 @@ static bool step_over_signal(struct walk *walk) {
 #ifdef DLFO_EH_SEGMENT_TYPE
 extern __typeof__(_dl_find_object) _dl_find_object __attribute__((weak));
 
+/* In a static program the C library calls malloc before it has made ready what answers here: only then there is a
+ * constructor's word that it has. */
+static bool is_ready;
+
+__attribute__((constructor(101))) static void note_ready(void) {
+    is_ready = true;
+}
+
 static bool can_find_modules(void) {
-    return _dl_find_object != NULL;
+    return is_ready && _dl_find_object != NULL;
 }
 
 static bool find_module(struct walk *walk, uintptr_t pc) {

@@ -175,6 +175,27 @@ static void large_is_summed_up(void) {
           "one freed:\n%s", shown);
 }
 
+/* However the zones lie among them: the lines together say all. */
+static void large_between_zones(void) {
+    enum { LARGE_BLOCKS = 4, BETWEEN = 120, HOLES_FILLED = 20 << 20 }; /* they do not fit above the zones */
+    size_t sum = 0, bytes = 0, total = 0, lines = 0;
+    for (size_t i = 0; i < LARGE_BLOCKS; i++) {
+        total += malloc_usable_size(malloc(HOLES_FILLED + 100000 * i));
+        for (size_t j = 0; j < BETWEEN; j++) /* more than a zone of them */
+            check(malloc(UNIT), "no memory for %d times %d units", LARGE_BLOCKS, BETWEEN);
+    }
+    draw();
+    for (const char *line = shown; (line = strstr(line, "LARGE  ")); line++, lines++) {
+        size_t live, its_bytes;
+        check(sscanf(line, "LARGE %zu live (%zu bytes)\n", &live, &its_bytes) == 2, "line %.100s", line);
+        sum += live;
+        bytes += its_bytes;
+    }
+    if (lines < 2)
+        skip_case("this kernel puts no zone between LARGE mappings");
+    check(sum == LARGE_BLOCKS && bytes == total, "%zu blocks, %zu bytes:\n%s", sum, bytes, shown);
+}
+
 /* -------------------------------------------------------------------------------------------------- terminals */
 static int terminal, its_end;
 

@@ -143,7 +143,7 @@ static void dirty_and_idle(void) {
         check(unit_at(blocks[i]) == ' ', "after malloc_trim a unit is '%c'", unit_at(blocks[i]));
 }
 
-/* "N kind (M bytes)", summed over the lines for LARGE: there is one between any two zones that have some between them. */
+/* "N kind (M bytes)", summed over the lines for LARGE: one for each run of them that no zone interrupts. */
 static size_t sum_large(const char *kind, size_t *bytes) {
     char pattern[40];
     size_t sum = 0;

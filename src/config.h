@@ -51,19 +51,20 @@
 #define GROWTH_SKIPS       64         /* tries to grow that are skipped after a refused one */
 #define ARENA_NONE         0xffff
 
-#define MAGAZINE_ENTRIES_MIN 16
-#define MAGAZINE_ENTRIES_MAX 1024
-#define REFILL_BYTES         (8 * KIB)   /* of the blocks that one refill takes, or one block */
-#define MAGAZINE_BYTES_MAX   (64 * KIB)  /* of the blocks that one magazine may hold */
-#define TCACHE_BYTES_MAX     (2 * MIB)   /* of the blocks that one thread's magazines may hold, ... */
-#define TCACHES_BYTES_MAX    (64 * MIB)  /* ... shared by all threads when they are many; ... */
-#define TCACHE_BYTES_MIN     (64 * KIB)  /* ... but so much, at the least */
-#define SWEEP_PERIOD         16          /* refills and full magazines from one look at an idle magazine to the next */
-#define PARKED_BYTES_MAX     (256 * KIB) /* of the blocks in a cache that waits for the next thread */
-#define RETIRED_MAX          8           /* spans of LARGE blocks that one thread may keep */
-#define RETIRED_ZONES_MAX    2           /* the bytes of so many zones, in spans that all threads together keep */
-#define OUTGOING_ENTRIES     254
-#define OUTGOING_BYTES_MAX   (256 * KIB)
+#define MAGAZINE_ENTRIES_MIN  16
+#define MAGAZINE_ENTRIES_MAX  1024
+#define MAGAZINE_ENTRIES_SURE 8           /* of the largest blocks, too, whatever their bytes */
+#define REFILL_BYTES          (8 * KIB)   /* of the blocks that one refill takes, or one block */
+#define MAGAZINE_BYTES_MAX    (64 * KIB)  /* of the blocks that one magazine may hold */
+#define TCACHE_BYTES_MAX      (2 * MIB)   /* of the blocks that one thread's magazines may hold, ... */
+#define TCACHES_BYTES_MAX     (64 * MIB)  /* ... shared by all threads when they are many; ... */
+#define TCACHE_BYTES_MIN      (64 * KIB)  /* ... but so much, at the least */
+#define SWEEP_PERIOD          16          /* refills and full magazines from one look at an idle magazine to the next */
+#define PARKED_BYTES_MAX      (256 * KIB) /* of the blocks in a cache that waits for the next thread */
+#define RETIRED_MAX           8           /* spans of LARGE blocks that one thread may keep */
+#define RETIRED_ZONES_MAX     2           /* the bytes of so many zones, in spans that all threads together keep */
+#define OUTGOING_ENTRIES      254
+#define OUTGOING_BYTES_MAX    (256 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */
 #define RETAINED_MIN     (16 * MIB)

@@ -378,7 +378,7 @@ static struct tcache *create(struct arena *arena) {
         magazine->live_bias = STATE_LIVE + sizeclasses[class].size;
         size_t block = sizeclasses[class].size;
         size_t entries = power_of_two_below(min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / block));
-        magazine->entries_max = (uint16_t)entries;
+        magazine->entries_max = (uint16_t)max_size(entries, MAGAZINE_ENTRIES_SURE);
         magazine->refill = (uint16_t)power_of_two_below(REFILL_BYTES / block);
     }
     cache->made_before = load_relaxed(&newest);

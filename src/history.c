@@ -77,12 +77,3 @@ bool history_read(uint64_t number, struct history_event *event) {
     event->operation = (uint8_t)rest;
     return load_relaxed(&slot->number) == number;
 }
-
-size_t history_copy(struct history_event *events, size_t count) {
-    uint64_t last = history_newest();
-    uint64_t wanted = min_size(count, ring_size);
-    size_t copied = 0;
-    for (uint64_t number = last > wanted ? last - wanted + 1 : 1; number <= last; number++)
-        copied += history_read(number, &events[copied]);
-    return copied;
-}

@@ -25,9 +25,6 @@ bool history_boot(size_t count);
 
 void history_add(enum history_operation operation, uintptr_t address, size_t size, uint16_t arena, uint32_t thread);
 
-/* Copies the newest `count` events or as many as there are, oldest first; how many. */
-size_t history_copy(struct history_event *events, size_t count);
-
 /* One event, if it is still there. The numbers go from history_newest() down, as far as there are any. */
 uint64_t history_newest(void);
 bool history_read(uint64_t number, struct history_event *event);

@@ -71,7 +71,7 @@ static const struct option table[OPTIONS] = {
                        .type = OPTION_NUMBER,
                        .max = 64},
     [OPTION_LOG] = {.name = "LOG",
-                    .help = "file for the report of leaks, %p in its name being the process; empty: standard error",
+                    .help = "file for all reports, %p in its name being the process; empty: standard error",
                     .type = OPTION_PATH,
                     .at_run_time = true},
     [OPTION_RELEASE_AT_EXIT] = {.name = "RELEASE_AT_EXIT",

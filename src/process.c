@@ -182,7 +182,9 @@ __attribute__((constructor(101))) static void start(void) {
     if (boot_cache != NULL && boot_thread == lock_self())
         tcache_set_current(boot_cache);
     struct tcache *cache = process_enter();
-    if (tcache_is_real(cache)) /* zone, slab, magazine: so that the program's first malloc costs what the next does */
+    /* Zone, slab, magazine: so that the program's first malloc costs what the next does. A library that was initialised
+     * before may have done it. */
+    if (tcache_is_real(cache) && tcache_is_empty(tcache_own_magazine(cache, 0)))
         tcache_refill(cache, 0);
 }
 

@@ -140,6 +140,7 @@ static void sweep(struct tcache *cache, unsigned busy_class) {
 
 bool tcache_refill(struct tcache *cache, unsigned class) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
+    ASSERT(tcache_is_empty(magazine));
     sweep(cache, class);
     if (entries_of(magazine) < magazine->refill)
         grow_magazine(cache, class);
@@ -278,9 +279,9 @@ static struct node *unlist(struct tcache *cache, unsigned at, size_t span) {
     return node;
 }
 
-static void give_up_oldest(struct tcache *cache) {
-    const struct node *oldest = load_relaxed(&cache->retired[0]);
-    large_give_retired(unlist(cache, 0, oldest->span));
+static void give_up_first(struct tcache *cache) {
+    const struct node *first = load_relaxed(&cache->retired[0]);
+    large_give_retired(unlist(cache, 0, first->span));
 }
 
 static bool make_room(struct tcache *cache, size_t span) {
@@ -289,7 +290,7 @@ static bool make_room(struct tcache *cache, size_t span) {
         span > cache->retired_bytes_max)
         return false;
     while (load_relaxed(&cache->retired_count) == RETIRED_MAX || cache->retired_bytes + span > cache->retired_bytes_max)
-        give_up_oldest(cache);
+        give_up_first(cache);
     arenas_keep_contract();
     return true;
 }
@@ -326,7 +327,7 @@ void *tcache_take_large(struct tcache *cache, size_t size) {
 
 static void drain_large(struct tcache *cache) {
     while (load_relaxed(&cache->retired_count) > 0)
-        give_up_oldest(cache);
+        give_up_first(cache);
     sub_relaxed(&retired_claims, cache->retired_bytes_max);
     cache->retired_bytes_max = 0;
     arenas_keep_contract();

@@ -43,7 +43,7 @@ struct tcache {
     struct tcache *prev;
     struct tcache *made_before; /* constant: caches are for ever */
     struct batch *outgoing;     /* NULL until the first block of another arena's */
-    /* Spans of LARGE blocks that the thread has freed, newest last. */
+    /* Spans of LARGE blocks that the thread has freed, the newest among the last. */
     struct node *_Atomic retired[RETIRED_MAX];
     atomic_uint retired_count; /* as magazine.top */
     size_t retired_bytes;
@@ -71,6 +71,10 @@ INLINE struct magazine *tcache_magazine(struct tcache *cache, size_t owner) {
 
 INLINE struct magazine *tcache_own_magazine(struct tcache *cache, unsigned class) {
     return tcache_magazine(cache, cache->row + OWNER(0, class));
+}
+
+INLINE bool tcache_is_empty(const struct magazine *magazine) {
+    return load_relaxed(&magazine->top) == magazine->base;
 }
 
 /*

@@ -58,6 +58,24 @@ PRELOAD_TOO=
 ok "it allocates before the library's constructor: linked" \
     says_fine env LD_PRELOAD="$WORK/first.so" "$WORK/host" "$WORK/plugin.so"
 
+# ------------------------------------------------------------------ blocks cached before the constructor
+# Prints how many blocks the thread caches hold, which is the same whether they were filled before or not.
+count_cached() {
+    LD_PRELOAD="$library${1:+:$1}" "$WORK/cached"
+}
+
+keeps_what_was_cached() {
+    local alone early
+    alone=$(count_cached '') && early=$(count_cached "$WORK/frees_early.so") || return 1
+    echo "$alone cached, $early after a library that freed blocks before"
+    [ "$alone" -gt 0 ] && [ "$early" = "$alone" ]
+}
+
+if ok "a library that initialises first, and frees blocks" shared frees_early.so frees_early.c -Wl,-z,initfirst; then
+    ok "a program that counts what is cached" compile "$sources/cached.c" -o "$WORK/cached"
+    ok "the constructor loses none of the blocks that are cached by then" keeps_what_was_cached
+fi
+
 # ------------------------------------------------------------------------------------- RTLD_DEEPBIND
 if ok "a library that frees what it is given, and gives" shared deep.so deep.c; then
     ok "its host builds, linked with the library" compile "$sources/deep_host.c" -ldl -o "$WORK/deep-host" "${link_ours[@]}"

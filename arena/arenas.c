@@ -141,7 +141,7 @@ static size_t purge(size_t bytes) {
     if (atomic_exchange_explicit(&purging, true, memory_order_acq_rel))
         return 0;
     while (purged < bytes && find_oldest(&owner))
-        purged += owner != NULL ? arena_purge_oldest(owner) : large_purge_oldest();
+        purged += owner != NULL ? arena_purge_oldest(owner) : large_purge_oldest(bytes - purged);
     atomic_exchange_explicit(&purging, false, memory_order_acq_rel);
     return purged;
 }

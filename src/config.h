@@ -68,11 +68,12 @@
 
 /* --------------------------------------------------------------------------------------- what is kept */
 #define RETAINED_MIN     (16 * MIB)
-#define RETAINED_DIVISOR 8  /* retained <= max(RETAINED_MIN, live / RETAINED_DIVISOR) */
-#define PEAK_DIVISOR     8  /* the most that was resident may be passed by this part of it, whatever is retained */
-#define PURGE_RUN_UNITS  16 /* one madvise at the most */
+#define RETAINED_DIVISOR 8 /* retained <= max(RETAINED_MIN, live / RETAINED_DIVISOR) */
+#define PEAK_DIVISOR     8 /* the most that was resident may be passed by this part of it, whatever is retained */
+#define PURGE_BYTES_MIN  (1 * MIB) /* purged beyond what the contract asks for, so that it asks less often */
+#define PURGE_RUN_UNITS  16        /* one madvise at the most */
 /* A purged LARGE span of this size is unmapped; a smaller one keeps its addresses, as each hole costs a mapping. */
-#define LARGE_UNMAP_MIN (4 * MIB)
+#define LARGE_UNMAP_MIN (128 * MIB)
 
 _Static_assert(ZONE_UNITS == 128, "two words of unit bits");
 _Static_assert(ZONE_UNITS - 1 - HEADER_UNITS(ZONE_UNITS) >= 100, "a zone holds 100 blocks of SMALL_MAX, one a unit");

@@ -2,111 +2,33 @@
 #include "config.h"
 #include "directory.h"
 #include "message.h"
-#include "metadata.h"
 #include "os.h"
-#include "spantree.h"
-
-struct node_list {
-    struct node *oldest;
-    struct node *newest;
-};
+#include "spans.h"
 
 static struct lock lock = LOCK_INIT(LOCK_LARGE);
-static struct node *root; /* this and the next four under lock */
-static struct node_list age;
-static struct node_list busy;
-static struct node *spares; /* linked by left; kept for good, as a wrong free may yet look at one */
-static unsigned spare_count;
-static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under lock */
-static bool guard_edges;                           /* constant after boot */
-static _Atomic size_t guarded_count;               /* live guarded blocks; written under lock */
-
-#define SPARES_NEEDED 2 /* a span is split in three at the most */
+static bool guard_edges;             /* constant after boot */
+static _Atomic size_t guarded_count; /* live guarded blocks; written under lock */
 
 /* Each takes two mappings, of which a process has 65,530. More blocks than these have no guards. */
 #define GUARDED_MAX 16384
 
 static struct node *find_live(const void *block) {
-    struct node *node = spantree_find_exact(root, (uintptr_t)block);
+    struct node *node = spantree_find_exact(spans_root(), (uintptr_t)block);
     return node != NULL && node->kind == LARGE_LIVE ? node : NULL;
-}
-
-/* ------------------------------------------------------------------------------------------- lists and nodes */
-static void list_append(struct node_list *list, struct node *node) {
-    node->newer = NULL;
-    node->older = list->newest;
-    *(list->newest == NULL ? &list->oldest : &list->newest->newer) = node;
-    list->newest = node;
-}
-
-static void list_remove(struct node_list *list, struct node *node) {
-    *(node->older == NULL ? &list->oldest : &node->older->newer) = node->newer;
-    *(node->newer == NULL ? &list->newest : &node->newer->older) = node->older;
-}
-
-static void publish_oldest(void) {
-    store_relaxed(&oldest_stamp, age.oldest == NULL ? UINT64_MAX : age.oldest->stamp);
-}
-
-/* A CACHED node enters the age list, as the newest; and leaves it. Its bytes are retained in between. */
-static void retain(struct node *node) {
-    node->retained = true;
-    node->stamp = os_stamp();
-    list_append(&age, node);
-    os_account_large_retained((ptrdiff_t)node->span);
-    publish_oldest();
-}
-
-static void release(struct node *node) {
-    if (!node->retained)
-        return;
-    node->retained = false;
-    list_remove(&age, node);
-    os_account_large_retained(-(ptrdiff_t)node->span);
-    publish_oldest();
-}
-
-static void drop_node(struct node *node) {
-    node->left = spares;
-    spares = node;
-    spare_count++;
-}
-
-static struct node *take_spare(void) {
-    struct node *node = spares;
-    spares = node->left;
-    spare_count--;
-    return node;
 }
 
 /* Takes the lock, with as many spare nodes there as any operation needs. false: no memory, and no lock held. */
 static bool lock_with_spares(void) {
     lock_acquire(&lock);
-    while (UNLIKELY(spare_count < SPARES_NEEDED)) {
+    while (UNLIKELY(spans_spare_count() < SPANS_SPARES)) {
         lock_release(&lock);
-        struct node *node = metadata_take(sizeof *node);
+        struct node *node = spans_make_spare();
         if (node == NULL)
             return false;
         lock_acquire(&lock);
-        drop_node(node);
+        spans_add_spare(node);
     }
     return true;
-}
-
-static struct node *add_node(uintptr_t start, size_t span, enum large_kind kind) {
-    struct node *node = take_spare();
-    store_relaxed(&node->start, start);
-    store_relaxed(&node->kind, (uint8_t)kind);
-    store_relaxed(&node->size, 0);
-    node->span = span;
-    node->retained = node->guarded = false;
-    spantree_insert(&root, node);
-    return node;
-}
-
-static void remove_node(struct node *node) {
-    spantree_remove(&root, node);
-    drop_node(node);
 }
 
 /* ---------------------------------------------------------------------------------- blocks found without the lock */
@@ -127,19 +49,12 @@ struct node *large_retire(void *block, size_t span_max, size_t *span) {
     return change_kind(node, LARGE_LIVE, LARGE_RETIRED) ? node : NULL;
 }
 
-/* What is cut off when a span of `need` is cut from one with `excess` more: all that could serve another request, or
- * that would waste more than an eighth. */
-static bool worth_cutting(size_t excess, size_t need) {
-    return excess >= SMALL_MAX || excess > need / 8;
-}
-
 static size_t span_of(size_t size) {
     return round_up(size == 0 ? 1 : size, os_page_size());
 }
 
-bool large_fits(const struct node *node, size_t size) {
-    size_t span = span_of(size);
-    return node->span >= span && !worth_cutting(node->span - span, span);
+bool large_fits(size_t span, size_t size) {
+    return span >= size && !spans_worth_cutting(span - size, size);
 }
 
 void *large_revive(struct node *node, size_t size) {
@@ -148,63 +63,7 @@ void *large_revive(struct node *node, size_t size) {
     return (void *)load_relaxed(&node->start);
 }
 
-/* A free span that is in the tree joins its neighbours of the same kind; gives the node of the whole. */
-static struct node *coalesce(struct node *node) {
-    struct node *next = spantree_find_exact(root, node->start + node->span);
-    if (next != NULL && next->kind == node->kind) {
-        release(next);
-        node->span += next->span;
-        remove_node(next);
-        spantree_refresh(root, node);
-    }
-    struct node *previous = spantree_find_floor(root, node->start - 1);
-    if (previous != NULL && previous->kind == node->kind && previous->start + previous->span == node->start) {
-        release(previous);
-        previous->span += node->span;
-        remove_node(node);
-        node = previous;
-        spantree_refresh(root, node);
-    }
-    return node;
-}
-
-/* A node that is in no list becomes a cached span. */
-static void cache(struct node *node) {
-    node->kind = LARGE_CACHED;
-    node->size = 0;
-    spantree_refresh(root, node);
-    retain(coalesce(node));
-}
-
 /* ----------------------------------------------------------------------------------------- taking and giving */
-
-/* A free node becomes live: from the first multiple of `alignment`, `span` bytes and what is not worth cutting. */
-static struct node *take_node(struct node *node, size_t span, size_t alignment) {
-    enum large_kind kind = node->kind;
-    bool retained = node->retained;
-    release(node);
-    size_t head = round_up(node->start, alignment) - node->start;
-    if (head > 0) {
-        struct node *rest = add_node(node->start + head, node->span - head, kind);
-        node->span = head;
-        spantree_refresh(root, node);
-        if (retained)
-            retain(node);
-        node = rest;
-    }
-    size_t excess = node->span - span;
-    if (worth_cutting(excess, span)) {
-        struct node *rest = add_node(node->start + span, excess, kind);
-        node->span = span;
-        if (retained)
-            retain(rest);
-    }
-    node->kind = LARGE_LIVE;
-    spantree_refresh(root, node);
-    if (kind == LARGE_PURGED)
-        os_account_large_resident((ptrdiff_t)node->span);
-    return node;
-}
 
 static void *map_guarded(size_t span, size_t alignment) {
     size_t page = os_page_size();
@@ -227,7 +86,7 @@ static void *take_guarded(size_t size, size_t span, size_t alignment) {
         os_unmap(block - os_page_size(), span + 2 * os_page_size());
         return NULL;
     }
-    struct node *node = add_node((uintptr_t)block, span, LARGE_LIVE);
+    struct node *node = spans_add((uintptr_t)block, span, LARGE_LIVE);
     node->size = size;
     node->guarded = true;
     add_relaxed(&guarded_count, 1);
@@ -246,12 +105,11 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     }
     if (!lock_with_spares())
         return NULL;
-    struct node *node = spantree_find_fit(root, LARGE_CACHED, need);
+    struct node *node = spantree_find_warm(spans_root(), need);
     if (node == NULL)
-        node = spantree_find_fit(root, LARGE_PURGED, need);
+        node = spantree_find_run(spans_root(), need);
     if (node != NULL) {
-        *zeroed = node->kind == LARGE_PURGED;
-        node = take_node(node, span, alignment);
+        node = spans_take(round_up(node->start, alignment), span, zeroed);
     } else {
         lock_release(&lock);
         void *p = os_map_aligned(span, alignment);
@@ -263,7 +121,7 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
             return NULL;
         }
         *zeroed = true;
-        node = add_node((uintptr_t)p, span, LARGE_LIVE);
+        node = spans_add((uintptr_t)p, span, LARGE_LIVE);
         os_account_large_resident((ptrdiff_t)span);
     }
     node->size = size;
@@ -274,6 +132,13 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     return block;
 }
 
+bool large_has_warm(size_t size) {
+    lock_acquire(&lock);
+    bool warm = spantree_find_warm(spans_root(), span_of(size)) != NULL;
+    lock_release(&lock);
+    return warm;
+}
+
 /* A span that has left the tree goes back to the kernel; when that fails (no mapping left to split with) it returns as
  * a purged one. */
 static void unmap_span(uintptr_t start, size_t span) {
@@ -282,7 +147,7 @@ static void unmap_span(uintptr_t start, size_t span) {
     bool zeroed = os_purge((void *)start, span);
     if (!lock_with_spares())
         return; /* lost: addresses, perhaps pages, and no way to note them */
-    add_node(start, span, zeroed ? LARGE_PURGED : LARGE_CACHED);
+    spans_add(start, span, zeroed ? LARGE_PURGED : LARGE_CACHED);
     lock_release(&lock);
 }
 
@@ -294,11 +159,11 @@ static void give_unlocking(struct node *node) {
     bool guarded = node->guarded;
     os_account_large_live(-(ptrdiff_t)span);
     if (LIKELY(!guarded)) {
-        cache(node);
+        spans_cache(node);
     } else {
         os_account_large_resident(-(ptrdiff_t)span);
         sub_relaxed(&guarded_count, 1);
-        remove_node(node);
+        spans_remove(node);
     }
     lock_release(&lock);
     if (UNLIKELY(guarded))
@@ -307,7 +172,7 @@ static void give_unlocking(struct node *node) {
 
 static bool give_of_kind(void *block, enum large_kind kind) {
     lock_acquire(&lock);
-    struct node *node = spantree_find_exact(root, (uintptr_t)block);
+    struct node *node = spantree_find_exact(spans_root(), (uintptr_t)block);
     if (node == NULL || !change_kind(node, (uint8_t)kind, LARGE_HELD)) {
         lock_release(&lock);
         return false;
@@ -353,22 +218,22 @@ void large_guard_edges(void) {
 
 /* The pages behind `span` become a cached span of their own. */
 static void cut_tail(struct node *node, size_t span) {
-    struct node *tail = add_node(node->start + span, node->span - span, LARGE_LIVE);
+    struct node *tail = spans_add(node->start + span, node->span - span, LARGE_LIVE);
     os_account_large_live(-(ptrdiff_t)tail->span);
     node->span = span;
-    cache(tail);
+    spans_cache(tail);
 }
 
-/* Takes the missing pages from a free span that follows. */
+/* Takes the missing pages from free spans that follow. */
 static bool absorb_next(struct node *node, size_t span) {
-    struct node *next = spantree_find_exact(root, node->start + node->span);
-    size_t missing = span - node->span;
-    if (next == NULL || next->kind > LARGE_PURGED || next->span < missing)
-        return false;
-    struct node *taken = take_node(next, missing, os_page_size());
-    node->span += taken->span;
+    size_t missing = span - node->span, found = 0;
+    for (const struct node *last = node; found < missing; last = last->next, found += last->span)
+        if (!spans_follow(last, last->next) || last->next->kind > LARGE_PURGED)
+            return false;
+    bool zeroed;
+    struct node *taken = spans_take(node->next->start, missing, &zeroed);
     os_account_large_live((ptrdiff_t)taken->span);
-    remove_node(taken);
+    spans_absorb(node, taken);
     return true;
 }
 
@@ -396,7 +261,7 @@ void *large_resize(void *block, size_t size, bool may_move) {
         if (span < old_span && shrinks)
             cut_tail(node, span);
         node->size = size;
-        spantree_refresh(root, node);
+        spantree_refresh(node);
     }
     lock_release(&lock);
     if (done)
@@ -424,16 +289,14 @@ void *large_resize(void *block, size_t size, bool may_move) {
             lock_release(&lock);
             return NULL;
         }
-        spantree_remove(&root, node);
         directory_forget_large(node->start);
-        node->start = (uintptr_t)moved;
-        node->span = span;
-        spantree_insert(&root, node);
+        spans_move(node, (uintptr_t)moved, span);
         directory_note_large(node->start, node);
         block = moved;
     }
     node->span = span;
     node->size = size;
+    spantree_refresh(node);
     os_account_large_live((ptrdiff_t)(span - old_span));
     os_account_large_resident((ptrdiff_t)(span - old_span));
     lock_release(&lock);
@@ -454,7 +317,7 @@ static struct large_view view_of(const struct node *node) {
 
 bool large_find(uintptr_t address, struct large_view *view) {
     lock_acquire(&lock);
-    const struct node *node = spantree_find_floor(root, address);
+    const struct node *node = spantree_find_floor(spans_root(), address);
     bool found = node != NULL && address - node->start < node->span;
     if (found)
         *view = view_of(node);
@@ -465,7 +328,7 @@ bool large_find(uintptr_t address, struct large_view *view) {
 size_t large_list(uintptr_t from, struct large_view *views, size_t count) {
     size_t found = 0;
     lock_acquire(&lock);
-    for (const struct node *node; found < count && (node = spantree_find_ceiling(root, from)) != NULL;
+    for (const struct node *node; found < count && (node = spantree_find_ceiling(spans_root(), from)) != NULL;
          from = node->start + 1)
         views[found++] = view_of(node);
     lock_release(&lock);
@@ -474,45 +337,45 @@ size_t large_list(uintptr_t from, struct large_view *views, size_t count) {
 
 /* -------------------------------------------------------------------------------------------------- purging */
 uint64_t large_oldest(void) {
-    return load_relaxed(&oldest_stamp);
+    return spans_oldest_stamp();
 }
 
-size_t large_purge_oldest(void) {
+size_t large_purge_oldest(size_t bytes) {
     lock_acquire(&lock);
-    struct node *node = age.oldest;
+    struct node *node = spans_oldest();
     if (node == NULL) {
         lock_release(&lock);
         return 0;
     }
+    if (bytes < node->span && node->span - bytes >= PURGE_BYTES_MIN && spans_spare_count() > 0) {
+        bytes = round_up(max_size(bytes, PURGE_BYTES_MIN), os_page_size());
+        if (bytes < node->span)
+            node = spans_split(node, node->start + node->span - bytes);
+    }
     uintptr_t start = node->start;
     size_t span = node->span;
-    release(node);
     os_account_large_resident(-(ptrdiff_t)span);
     if (span >= LARGE_UNMAP_MIN) {
-        remove_node(node);
+        spans_remove(node);
         lock_release(&lock);
         unmap_span(start, span);
         return span;
     }
-    node->kind = LARGE_BUSY;
-    spantree_refresh(root, node);
-    list_append(&busy, node);
+    spans_purge_begin(node);
     lock_release(&lock);
 
     bool zeroed = os_purge((void *)start, span);
 
     lock_acquire(&lock);
-    list_remove(&busy, node);
-    node->kind = zeroed ? LARGE_PURGED : LARGE_CACHED;
-    spantree_refresh(root, node);
+    spans_purge_end(node, zeroed);
     uintptr_t whole = 0;
     size_t whole_span = 0;
     if (zeroed) {
-        node = coalesce(node);
+        node = spans_coalesce(node);
         if (node->span >= LARGE_UNMAP_MIN) {
             whole = node->start;
             whole_span = node->span;
-            remove_node(node);
+            spans_remove(node);
         }
     }
     lock_release(&lock);
@@ -525,9 +388,7 @@ bool large_unmap_free(void) {
     bool any = false;
     for (;;) {
         lock_acquire(&lock);
-        struct node *node = spantree_find_fit(root, LARGE_CACHED, 1);
-        if (node == NULL)
-            node = spantree_find_fit(root, LARGE_PURGED, 1);
+        struct node *node = spantree_find_run(spans_root(), 1);
         if (node == NULL) {
             lock_release(&lock);
             return any;
@@ -536,8 +397,7 @@ bool large_unmap_free(void) {
         size_t span = node->span;
         if (node->kind == LARGE_CACHED)
             os_account_large_resident(-(ptrdiff_t)span);
-        release(node);
-        remove_node(node);
+        spans_remove(node);
         lock_release(&lock);
         if (!os_unmap((void *)start, span)) {
             unmap_span(start, span);
@@ -552,25 +412,11 @@ struct lock_counts large_lock_counts(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------- validity */
-static bool nodes_are_valid(size_t *retained) {
-    for (struct node *node = spantree_find_ceiling(root, 0); node != NULL;
-         node = spantree_find_ceiling(root, node->start + 1)) {
-        if (node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
-            (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && node->kind != LARGE_CACHED))
-            return false;
-        *retained += node->retained;
-    }
-    return true;
-}
-
 bool large_is_valid(void) {
-    size_t retained = 0;
     lock_acquire(&lock);
-    bool valid = spantree_is_valid(root) && nodes_are_valid(&retained);
-    for (const struct node *node = age.oldest; node != NULL; node = node->newer)
-        retained -= node->retained;
+    bool valid = spans_are_valid();
     lock_release(&lock);
-    return valid && retained == 0;
+    return valid;
 }
 
 /* ----------------------------------------------------------------------------------------------------- fork */
@@ -583,13 +429,6 @@ void large_unlock(void) {
 }
 
 void large_reset_lock(void) {
-    while (busy.oldest != NULL) {
-        struct node *node = busy.oldest;
-        list_remove(&busy, node);
-        node->kind = LARGE_CACHED;
-        spantree_refresh(root, node);
-        os_account_large_resident((ptrdiff_t)node->span);
-        retain(node);
-    }
+    spans_purge_undo();
     lock_reset(&lock);
 }

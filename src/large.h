@@ -14,15 +14,7 @@
 #define LARGE_H
 
 #include "lock.h"
-
-enum large_kind {
-    LARGE_CACHED, /* the first two index the search for a fit */
-    LARGE_PURGED,
-    LARGE_BUSY,    /* on its way from CACHED to PURGED */
-    LARGE_HELD,    /* freed, and kept out of use: large_hold */
-    LARGE_RETIRED, /* freed, and kept by a thread: large_retire */
-    LARGE_LIVE,
-};
+#include "spantree.h"
 
 /* "live" and so on, for people. */
 const char *large_kind_name(enum large_kind kind);
@@ -41,6 +33,9 @@ struct large_view {
  * NULL: the kernel refuses. *zeroed: whether its bytes are known to be zero. room + alignment <= PTRDIFF_MAX. */
 void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed);
 
+/* Whether a block of `size` bytes would be resident already. */
+bool large_has_warm(size_t size);
+
 /* Frees the block that starts at `block`. false: there is no live one. */
 bool large_give(void *block);
 
@@ -50,7 +45,7 @@ bool large_give(void *block);
  */
 struct node;
 struct node *large_retire(void *block, size_t span_max, size_t *span); /* NULL: no such live block, or a longer one */
-bool large_fits(const struct node *node, size_t size);                 /* it may be revived for so many bytes */
+bool large_fits(size_t span, size_t size); /* one of that length may be revived for so many bytes */
 void *large_revive(struct node *node, size_t size);
 void large_give_retired(struct node *node);
 
@@ -82,8 +77,8 @@ size_t large_list(uintptr_t from, struct large_view *views, size_t count);
 /* The age of the oldest span that could be purged (os_stamp), UINT64_MAX: none. A hint, taken without the lock. */
 uint64_t large_oldest(void);
 
-/* Purges the oldest CACHED span; its bytes, or 0 when there is none. */
-size_t large_purge_oldest(void);
+/* Purges `bytes` of the oldest CACHED span, or all of it when it has less; what it came to, 0 when there is none. */
+size_t large_purge_oldest(size_t bytes);
 
 /* Unmaps every span that is not live; whether there were any. */
 bool large_unmap_free(void);

@@ -355,7 +355,8 @@ static size_t excess_of_peak(size_t retained) {
 size_t os_retained_excess(void) {
     size_t retained = os_retained();
     size_t bound = max_size(load_relaxed(&retained_min), os_live() / RETAINED_DIVISOR);
-    return max_size(retained <= bound ? 0 : retained - bound / 2, excess_of_peak(retained));
+    return max_size(retained <= bound ? 0 : retained - bound + min_size(bound / 2, PURGE_BYTES_MIN),
+                    excess_of_peak(retained));
 }
 
 void os_set_retained_min(size_t bytes) {

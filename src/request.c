@@ -56,7 +56,7 @@ void *request_block(unsigned class, size_t size, bool *zeroed) {
 
 void *request_large(size_t size, size_t room, size_t alignment, bool *zeroed) {
     void *block = NULL;
-    process_enter();
+    tcache_give_up_large(process_enter(), room);
     /* What no address space has room for is not worth reclaiming for. */
     if (room < LARGE_MAX && alignment < LARGE_MAX) {
         block = large_take(size, room, alignment, zeroed);

@@ -270,18 +270,18 @@ static bool claim(struct tcache *cache, size_t bytes) {
 }
 
 /* Takes one of the kept spans out of the list. The count first: what a child of fork sees is at most short of one. */
-static struct node *unlist(struct tcache *cache, unsigned at, size_t span) {
+static struct node *unlist(struct tcache *cache, unsigned at) {
     unsigned last = load_relaxed(&cache->retired_count) - 1;
     struct node *node = load_relaxed(&cache->retired[at]);
+    cache->retired_bytes -= cache->retired_spans[at];
     store_release(&cache->retired_count, last);
     store_release(&cache->retired[at], load_relaxed(&cache->retired[last]));
-    cache->retired_bytes -= span;
+    cache->retired_spans[at] = cache->retired_spans[last];
     return node;
 }
 
 static void give_up_first(struct tcache *cache) {
-    const struct node *first = load_relaxed(&cache->retired[0]);
-    large_give_retired(unlist(cache, 0, first->span));
+    large_give_retired(unlist(cache, 0));
 }
 
 static bool make_room(struct tcache *cache, size_t span) {
@@ -310,6 +310,7 @@ bool tcache_keep_large(struct tcache *cache, void *block) {
         return true;
     }
     unsigned count = load_relaxed(&cache->retired_count);
+    cache->retired_spans[count] = span;
     store_release(&cache->retired[count], node);
     store_release(&cache->retired_count, count + 1);
     cache->retired_bytes += span;
@@ -317,20 +318,26 @@ bool tcache_keep_large(struct tcache *cache, void *block) {
 }
 
 void *tcache_take_large(struct tcache *cache, size_t size) {
-    for (unsigned at = load_relaxed(&cache->retired_count); at-- > 0;) {
-        const struct node *node = load_relaxed(&cache->retired[at]);
-        if (large_fits(node, size))
-            return large_revive(unlist(cache, at, node->span), size);
-    }
+    for (unsigned at = load_relaxed(&cache->retired_count); at-- > 0;)
+        if (large_fits(cache->retired_spans[at], size))
+            return large_revive(unlist(cache, at), size);
     return NULL;
 }
 
 static void drain_large(struct tcache *cache) {
+    size_t claimed = cache->retired_bytes_max;
+    if (claimed == 0)
+        return;
     while (load_relaxed(&cache->retired_count) > 0)
         give_up_first(cache);
-    sub_relaxed(&retired_claims, cache->retired_bytes_max);
+    sub_relaxed(&retired_claims, claimed);
     cache->retired_bytes_max = 0;
     arenas_keep_contract();
+}
+
+void tcache_give_up_large(struct tcache *cache, size_t size) {
+    if (load_relaxed(&cache->retired_count) > 0 && !large_has_warm(size))
+        drain_large(cache);
 }
 
 /* ------------------------------------------------------------------------------------------------ life cycle */

@@ -45,7 +45,8 @@ struct tcache {
     struct batch *outgoing;     /* NULL until the first block of another arena's */
     /* Spans of LARGE blocks that the thread has freed, the newest among the last. */
     struct node *_Atomic retired[RETIRED_MAX];
-    atomic_uint retired_count; /* as magazine.top */
+    size_t retired_spans[RETIRED_MAX]; /* their lengths */
+    atomic_uint retired_count;         /* as magazine.top */
     size_t retired_bytes;
     size_t retired_bytes_max; /* what the thread has claimed for them */
     /* The sweep: a class in turn, every SWEEP_PERIOD slow paths. */
@@ -135,6 +136,9 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *l
 
 /* A live LARGE block out of a span that the thread keeps; NULL: none fits. */
 void *tcache_take_large(struct tcache *cache, size_t size);
+
+/* What the thread has kept goes to all, where that may spare a block of `size` bytes the faults of cold memory. */
+void tcache_give_up_large(struct tcache *cache, size_t size);
 
 /* Frees a live LARGE block, whose span the thread keeps. false, and nothing done: there is no such block, or it cannot
  * be kept. */

@@ -39,23 +39,29 @@ static void remove_dirty(struct arena *arena, struct slab *slab) {
 }
 
 /* --------------------------------------------------------------------------------------- the partial slabs */
-static uint8_t bucket_for(const struct slab *slab) {
-    unsigned quarter = slab->blocks / BUCKETS;
-    if (slab->free == 0)
-        return BUCKET_NONE;
-    return (uint8_t)((slab->free > quarter) + (slab->free > 2 * quarter) + (slab->free > 3 * quarter));
-}
 
-/* After slab->free changed: to the list that its occupancy asks for. */
-static void place_slab(struct arena *arena, struct slab *slab) {
-    uint8_t bucket = bucket_for(slab);
-    if (bucket == slab->bucket)
-        return;
+/* The slab goes to the list that its occupancy asks for, and notes for how long it is there: bucket b of 0 to 3 is for
+ * b to b + 1 quarters of free blocks, of which those that do not divide are in the last. */
+static void move_slab(struct arena *arena, struct slab *slab) {
+    unsigned quarter = slab->blocks / BUCKETS, free = slab->free;
+    unsigned bucket = (free > quarter) + (free > 2 * quarter) + (free > 3 * quarter);
     if (slab->bucket != BUCKET_NONE)
         slab_list_remove(&arena->partial->buckets[slab->class][slab->bucket], slab);
-    if (bucket != BUCKET_NONE)
-        slab_list_prepend(&arena->partial->buckets[slab->class][bucket], slab);
-    slab->bucket = bucket;
+    if (free == 0) {
+        slab->bucket = BUCKET_NONE;
+        slab->free_min = slab->free_max = 0;
+        return;
+    }
+    slab_list_prepend(&arena->partial->buckets[slab->class][bucket], slab);
+    slab->bucket = (uint8_t)bucket;
+    slab->free_min = (uint16_t)(bucket * quarter + 1);
+    slab->free_max = (uint16_t)(bucket == BUCKETS - 1 ? slab->blocks - 1U : (bucket + 1) * quarter);
+}
+
+/* After slab->free changed. */
+INLINE void place_slab(struct arena *arena, struct slab *slab) {
+    if (UNLIKELY(slab->free < slab->free_min || slab->free > slab->free_max))
+        move_slab(arena, slab);
 }
 
 static struct slab *fullest_slab(struct arena *arena, unsigned class) {
@@ -90,7 +96,7 @@ static struct slab *carve_slab(struct arena *arena, unsigned class) {
     }
     if (slab != NULL) {
         slab->bucket = BUCKET_NONE;
-        place_slab(arena, slab);
+        move_slab(arena, slab);
     }
     return slab;
 }
@@ -103,58 +109,62 @@ size_t arena_refill_locked(struct arena *arena, unsigned class, struct entry *en
             slab = carve_slab(arena, class);
         if (slab == NULL)
             break;
-        got += slab_take(slab, entries + got, want - got);
+        got += slab_take(slab, entries + want - got, want - got);
         place_slab(arena, slab);
     }
-    for (size_t i = 0; i < got / 2; i++) {
-        struct entry entry = entries[i];
-        entries[i] = entries[got - 1 - i];
-        entries[got - 1 - i] = entry;
-    }
+    if (got < want)
+        memmove(entries, entries + want - got, got * sizeof *entries);
     os_account_live((ptrdiff_t)(got * sizeclasses[class].size));
     arena->counts.refills += got > 0;
     arena->counts.refilled += got;
     return got;
 }
 
+/* The same once blocks came back: perhaps all of them. */
 static void settle_slab(struct arena *arena, struct slab *slab) {
-    place_slab(arena, slab);
-    if (slab->free < slab->blocks)
+    if (LIKELY(slab->free <= slab->free_max))
         return;
-    slab_list_remove(&arena->partial->buckets[slab->class][slab->bucket], slab);
+    if (slab->free < slab->blocks) {
+        move_slab(arena, slab);
+        return;
+    }
+    if (slab->bucket != BUCKET_NONE)
+        slab_list_remove(&arena->partial->buckets[slab->class][slab->bucket], slab);
     zone_uncarve(zone_of(slab), slab);
     add_dirty(arena, slab);
     publish_oldest(arena);
 }
 
-/* Whether the slab that the block lies in is this arena's: not so if its last block was freed twice, and the slab is
- * given up or the zone gone. */
-static bool owns_slab_of(const struct arena *arena, const void *block) {
+/* The slab that the block lies in, if it is this arena's; NULL: its last block was freed twice, and the slab is given
+ * up or the zone gone. */
+INLINE struct slab *own_slab_of(const struct arena *arena, const void *block) {
     const struct slab_line *line = directory_find((uintptr_t)block);
-    return load_relaxed(&line->reciprocal) != 0 && slab_arena(line) == arena->index;
+    if (UNLIKELY(load_relaxed(&line->reciprocal) == 0 || slab_arena(line) != arena->index))
+        return NULL;
+    return &zone_of(block)->slabs[((uintptr_t)block >> UNIT_SHIFT) % ZONE_UNITS];
 }
 
 size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, struct entry *twice) {
     size_t bytes = 0;
     size_t doubles = 0;
-    for (size_t i = 0; i < count;) {
-        uintptr_t unit = (uintptr_t)entries[i].block >> UNIT_SHIFT;
-        if (UNLIKELY(!owns_slab_of(arena, entries[i].block))) {
-            *twice = entries[i++];
+    struct slab *slab = NULL;
+    uintptr_t unit = 0;
+    for (const struct entry *entry = entries; entry < entries + count; entry++) {
+        if ((uintptr_t)entry->block >> UNIT_SHIFT != unit) {
+            if (slab != NULL)
+                settle_slab(arena, slab);
+            unit = (uintptr_t)entry->block >> UNIT_SHIFT;
+            slab = own_slab_of(arena, entry->block);
+        }
+        if (LIKELY(slab != NULL && slab_give(slab, entry))) {
+            bytes += sizeclasses[slab->class].size;
+        } else {
+            *twice = *entry;
             doubles++;
-            continue;
         }
-        struct slab *slab = &zone_of(entries[i].block)->slabs[unit % ZONE_UNITS];
-        unsigned free_before = slab->free;
-        for (; i < count && (uintptr_t)entries[i].block >> UNIT_SHIFT == unit; i++) {
-            if (UNLIKELY(!slab_give(slab, &entries[i]))) {
-                *twice = entries[i];
-                doubles++;
-            }
-        }
-        bytes += (slab->free - free_before) * sizeclasses[slab->class].size;
-        settle_slab(arena, slab);
     }
+    if (slab != NULL)
+        settle_slab(arena, slab);
     os_account_live(-(ptrdiff_t)bytes);
     arena->counts.flushes++;
     arena->counts.flushed += count - doubles;
@@ -382,7 +392,7 @@ bool arena_find_live(struct arena *arena, uintptr_t address, size_t *size) {
     struct slab_line *line;
     state_byte *state;
     arena_lock(arena); /* so that the states do not go meanwhile */
-    bool live = owns_slab_of(arena, (const void *)address) && slab_find_live(address, &line, &state);
+    bool live = own_slab_of(arena, (const void *)address) && slab_find_live(address, &line, &state);
     if (live) {
         *size = slab_size_of(line, state);
         live = *size <= slab_block_size(line); /* otherwise it was freed between the two looks */
@@ -415,7 +425,9 @@ static bool zones_are_valid(const struct arena *arena, unsigned category, size_t
             *dirty += unit_set_has(zone->dirty, unit);
             if (slab->status != SLAB_CARVED)
                 continue;
-            if (slab->bucket != bucket_for(slab) || sizeclass_is_tiny(slab->class) != (category == TINY))
+            if (slab->free < slab->free_min || slab->free > slab->free_max ||
+                (slab->bucket == BUCKET_NONE) != (slab->free == 0) ||
+                sizeclass_is_tiny(slab->class) != (category == TINY))
                 return false;
             *partial += slab->free > 0;
         }

@@ -81,16 +81,16 @@ void *slab_uncarve(struct slab *slab, struct slab_line *line) {
     return (void *)slab->states;
 }
 
-size_t slab_take(struct slab *slab, struct entry *entries, size_t want) {
+size_t slab_take(struct slab *slab, struct entry *end, size_t want) {
     size_t count = min_size(want, slab->free);
     state_byte *states = slab->states;
     size_t size = sizeclasses[slab->class].size;
     size_t word = slab->hint;
-    for (size_t got = 0; got < count; word++) {
+    for (struct entry *entry = end; entry > end - count; word++) {
         uint64_t clear = ~slab->taken[word];
-        for (; clear != 0 && got < count; clear &= clear - 1) {
+        for (; clear != 0 && entry > end - count; clear &= clear - 1) {
             size_t index = word * 64 + (size_t)__builtin_ctzll(clear);
-            entries[got++] = (struct entry){slab->base + index * size, states + index};
+            *--entry = (struct entry){slab->base + index * size, states + index};
         }
         slab->taken[word] = ~clear;
         if (clear != 0)
@@ -99,21 +99,6 @@ size_t slab_take(struct slab *slab, struct entry *entries, size_t want) {
     slab->hint = (uint16_t)min_size(word, words_of(slab->blocks) - 1);
     slab->free = (uint16_t)(slab->free - count);
     return count;
-}
-
-bool slab_give(struct slab *slab, const struct entry *entry) {
-    size_t index = (size_t)(entry->state - slab->states);
-    size_t word = index / 64;
-    uint64_t bit = UINT64_C(1) << (index % 64);
-    /* Freed twice by racing threads, the block may be in a slab that has been carved anew since. */
-    bool is_ours = index < slab->blocks && slab->base + index * sizeclasses[slab->class].size == entry->block;
-    if (UNLIKELY(!is_ours || (slab->taken[word] & bit) == 0))
-        return false;
-    slab->taken[word] &= ~bit;
-    slab->free++;
-    if (word < slab->hint)
-        slab->hint = (uint16_t)word;
-    return true;
 }
 
 /* A live block's slack word is written before its state, so it is read after. */

@@ -39,7 +39,9 @@ struct slab {
     uint64_t stamp; /* when it became dirty */
     uint16_t blocks;
     uint16_t free;
-    uint16_t hint; /* no word of `taken` before this one has a clear bit */
+    uint16_t hint;     /* no word of `taken` before this one has a clear bit */
+    uint16_t free_min; /* while `free` is not less, nor more than free_max, it stays in the list that it is in */
+    uint16_t free_max;
     uint8_t class;
     uint8_t bucket; /* which of its class's lists it is in; BUCKET_NONE while full */
     uint8_t status;
@@ -118,11 +120,24 @@ void slab_carve(struct slab *slab, struct slab_line *line, unsigned class, uint1
 /* The opposite, once every block is free. Gives the cells back to the caller. */
 void *slab_uncarve(struct slab *slab, struct slab_line *line);
 
-/* Takes up to `want` free blocks, lowest first, into entries[0..]; how many it took. */
-size_t slab_take(struct slab *slab, struct entry *entries, size_t want);
+/* Takes up to `want` free blocks, lowest first, into end[-1], end[-2], ...; how many it took. */
+size_t slab_take(struct slab *slab, struct entry *end, size_t want);
 
 /* Puts a taken block back. false, and nothing done: it is there already (freed twice). */
-bool slab_give(struct slab *slab, const struct entry *entry);
+INLINE bool slab_give(struct slab *slab, const struct entry *entry) {
+    size_t index = (size_t)(entry->state - slab->states);
+    size_t word = index / 64;
+    uint64_t bit = UINT64_C(1) << (index % 64);
+    /* Freed twice by racing threads, the block may be in a slab that has been carved anew since. */
+    bool is_ours = index < slab->blocks && slab->base + index * sizeclasses[slab->class].size == entry->block;
+    if (UNLIKELY(!is_ours || (slab->taken[word] & bit) == 0))
+        return false;
+    slab->taken[word] &= ~bit;
+    slab->free++;
+    if (word < slab->hint)
+        slab->hint = (uint16_t)word;
+    return true;
+}
 
 /* Copies the states, and the slack words if its class has them. */
 void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks);

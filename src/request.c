@@ -25,8 +25,7 @@ static void *take_block(struct tcache *cache, unsigned class, size_t size, uint8
     void *block = tcache_take(cache, class, size, state);
     if (block != NULL)
         return block;
-    bool is_loose = sizeclass_is_tiny(class) && sizeclasses[class].size - size > STATE_SLACK_MAX; /* for alignment */
-    if (!tcache_is_real(cache) || is_loose)
+    if (!tcache_is_real(cache))
         return tcache_take_direct(home_of(cache), true, class, size, state);
     return tcache_refill(cache, class) ? tcache_take(cache, class, size, state) : NULL;
 }

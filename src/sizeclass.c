@@ -33,9 +33,3 @@ const uint8_t sizeclass_of_tiny[TINY_MAX / 16 + 1] = {TINY8(0),  TINY8(8),  TINY
 const uint8_t sizeclass_of_small[SMALL_MAX / 128] = {SMALL64(0),   SMALL64(64),  SMALL64(128), SMALL64(192),
                                                      SMALL64(256), SMALL64(320), SMALL64(384), SMALL64(448)};
 
-unsigned sizeclass_of_aligned(size_t size, size_t alignment) {
-    unsigned class = sizeclass_of(max_size(size, alignment));
-    while ((sizeclasses[class].size & (alignment - 1)) != 0)
-        class ++;
-    return class;
-}

@@ -99,13 +99,27 @@ INLINE void *tcache_pop(struct magazine *magazine, enum category category, size_
     return top->block;
 }
 
-/* The same from the thread's own arena, of any class that holds `size`; NULL also where a TINY block's slack would not
- * fit its state: a class that was chosen for its alignment may be much wider than the size. */
+/* The same where a TINY block's slack does not fit its state: a class that was chosen for its alignment may be much
+ * wider than the size. */
+INLINE void *tcache_pop_loose(struct magazine *magazine, size_t size, uint8_t *before) {
+    struct entry *top = load_relaxed(&magazine->top);
+    if (UNLIKELY(top == magazine->base))
+        return NULL;
+    store_relaxed(&magazine->top, --top);
+    if (before != NULL)
+        *before = load_relaxed(top->state);
+    slab_set_size(directory_find((uintptr_t)top->block), top->state, size);
+    return top->block;
+}
+
+/* The same from the thread's own arena, of any class that holds `size`. */
 INLINE void *tcache_take(struct tcache *cache, unsigned class, size_t size, uint8_t *before) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
     if (!sizeclass_is_tiny(class))
         return tcache_pop(magazine, SMALL, size, before);
-    return sizeclasses[class].size - size <= STATE_SLACK_MAX ? tcache_pop(magazine, TINY, size, before) : NULL;
+    if (LIKELY(sizeclasses[class].size - size <= STATE_SLACK_MAX))
+        return tcache_pop(magazine, TINY, size, before);
+    return tcache_pop_loose(magazine, size, before);
 }
 
 /* Frees a live block of the magazine's arena and class. false, and nothing done: it is full. */

@@ -44,17 +44,18 @@ static void first_fit(void) {
     struct zone *zone = zone_create(ZONE_SPAN, 0, TINY);
     struct slab *slab = zone_carve(zone, NULL, sizeclass_of(64));
     struct entry entries[1024];
-    ok(slab_take(slab, entries, 1024) == 1024 && slab->free == 0, "all blocks of a slab are taken");
-    bool ascending = true;
+    ok(slab_take(slab, entries + 1024, 1024) == 1024 && slab->free == 0, "all blocks of a slab are taken");
+    bool descending = true;
     for (int i = 1; i < 1024; i++)
-        ascending &= (char *)entries[i].block == (char *)entries[i - 1].block + 64;
-    ok(ascending, "in address order");
+        descending &= (char *)entries[i].block == (char *)entries[i - 1].block - 64;
+    ok(descending, "the lowest last, as a stack of them is to pop in address order");
     int given[] = {700, 3, 512, 64, 63, 1023};
     for (size_t i = 0; i < 6; i++)
         slab_give(slab, &entries[given[i]]);
     struct entry again[6];
-    ok(slab_take(slab, again, 6) == 6 && again[0].block == entries[3].block && again[1].block == entries[63].block &&
-           again[2].block == entries[64].block && again[5].block == entries[1023].block,
+    ok(slab_take(slab, again + 6, 6) == 6 && again[5].block == entries[1023].block &&
+           again[4].block == entries[700].block && again[3].block == entries[512].block &&
+           again[0].block == entries[3].block,
        "the lowest free block is taken first");
     ok(slab_give(slab, &entries[9]) && !slab_give(slab, &entries[9]),
        "a block that is there already is not taken back");
@@ -64,7 +65,7 @@ static void zero_knowledge(void) {
     struct zone *zone = zone_create(ZONE_SPAN, 0, TINY);
     struct slab *slab = zone_carve(zone, NULL, sizeclass_of(48));
     struct entry entry;
-    slab_take(slab, &entry, 1);
+    slab_take(slab, &entry + 1, 1);
     ok(load_relaxed(entry.state) == STATE_UNTOUCHED, "a fresh unit's blocks are untouched");
     slab_set_size(line_of(slab), entry.state, 40);
     ok(slab_size_of(line_of(slab), entry.state) == 40, "a live block's size");
@@ -75,7 +76,7 @@ static void zero_knowledge(void) {
     state_byte *state;
     ok(!slab_find_live((uintptr_t)entry.block, &line, &state), "no block is live in a unit that is not carved");
     slab = zone_carve(zone, slab, sizeclass_of(2000));
-    slab_take(slab, &entry, 1);
+    slab_take(slab, &entry + 1, 1);
     ok(load_relaxed(entry.state) == STATE_USED, "a dirty unit's are used");
     slab_give(slab, &entry);
     zone_uncarve(zone, slab);
@@ -85,7 +86,7 @@ static void zero_knowledge(void) {
     ok(count == 1 && zone_is_valid(zone), "purging");
     zone_purge_end(zone, first, count, true);
     slab = zone_carve(zone, NULL, sizeclass_of(1000));
-    slab_take(slab, &entry, 1);
+    slab_take(slab, &entry + 1, 1);
     ok(load_relaxed(entry.state) == STATE_UNTOUCHED, "a purged unit's are untouched again");
     slab_give(slab, &entry);
     zone_uncarve(zone, slab);
@@ -93,7 +94,7 @@ static void zero_knowledge(void) {
     zone_purge_begin(zone, first, count);
     zone_purge_end(zone, first, count, false);
     slab = zone_carve(zone, NULL, sizeclass_of(1000));
-    slab_take(slab, &entry, 1);
+    slab_take(slab, &entry + 1, 1);
     ok(load_relaxed(entry.state) == STATE_USED, "but not if the kernel did not take it");
 }
 
@@ -104,9 +105,9 @@ static void sizes(void) {
     for (unsigned class = 0; class < CLASSES; class += class < TINY_CLASSES ? 1 : 5) {
         struct slab *slab = zone_carve(zone, NULL, class);
         struct entry entries[64];
-        size_t count = slab_take(slab, entries, 64);
+        size_t count = slab_take(slab, entries + 64, 64);
         for (size_t size = class == 0 ? 0 : 1; size <= sizeclasses[class].size; size++) {
-            const struct entry *entry = &entries[size % count];
+            const struct entry *entry = &entries[63 - size % count];
             slab_set_size(line_of(slab), entry->state, size);
             wrong += slab_size_of(line_of(slab), entry->state) != size || load_relaxed(entry->state) < STATE_LIVE;
         }

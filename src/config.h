@@ -72,8 +72,11 @@
 #define PEAK_DIVISOR     8 /* the most that was resident may be passed by this part of it, whatever is retained */
 #define PURGE_BYTES_MIN  (1 * MIB) /* purged beyond what the contract asks for, so that it asks less often */
 #define PURGE_RUN_UNITS  16        /* one madvise at the most */
-/* A purged LARGE span of this size is unmapped; a smaller one keeps its addresses, as each hole costs a mapping. */
-#define LARGE_UNMAP_MIN (128 * MIB)
+/* Purged LARGE spans keep their addresses. If that comes to more than LARGE_PURGED_MAX, or this part of a limit on
+ * memory, one of LARGE_UNMAP_MIN is unmapped; smaller ones are not, as each hole costs a mapping. */
+#define LARGE_PURGED_MAX     (256 * MIB)
+#define LARGE_PURGED_DIVISOR 8
+#define LARGE_UNMAP_MIN      (4 * MIB)
 
 _Static_assert(ZONE_UNITS == 128, "two words of unit bits");
 _Static_assert(ZONE_UNITS - 1 - HEADER_UNITS(ZONE_UNITS) >= 100, "a zone holds 100 blocks of SMALL_MAX, one a unit");

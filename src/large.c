@@ -355,31 +355,26 @@ size_t large_purge_oldest(size_t bytes) {
     uintptr_t start = node->start;
     size_t span = node->span;
     os_account_large_resident(-(ptrdiff_t)span);
-    if (span >= LARGE_UNMAP_MIN) {
-        spans_remove(node);
-        lock_release(&lock);
-        unmap_span(start, span);
-        return span;
-    }
     spans_purge_begin(node);
     lock_release(&lock);
 
     bool zeroed = os_purge((void *)start, span);
+    size_t purged_max = min_size(LARGE_PURGED_MAX, os_memory_limit() / LARGE_PURGED_DIVISOR);
 
     lock_acquire(&lock);
     spans_purge_end(node, zeroed);
-    uintptr_t whole = 0;
-    size_t whole_span = 0;
-    if (zeroed) {
-        node = spans_coalesce(node);
-        if (node->span >= LARGE_UNMAP_MIN) {
-            whole = node->start;
-            whole_span = node->span;
-            spans_remove(node);
-        }
+    if (!zeroed) {
+        lock_release(&lock);
+        return span;
     }
+    node = spans_coalesce(node);
+    uintptr_t whole = node->start;
+    size_t whole_span = node->span;
+    bool unmapped = whole_span >= LARGE_UNMAP_MIN && spans_purged() > purged_max;
+    if (unmapped)
+        spans_remove(node);
     lock_release(&lock);
-    if (whole_span > 0)
+    if (unmapped)
         unmap_span(whole, whole_span);
     return span;
 }

@@ -32,4 +32,3 @@ const uint8_t sizeclass_of_tiny[TINY_MAX / 16 + 1] = {TINY8(0),  TINY8(8),  TINY
 
 const uint8_t sizeclass_of_small[SMALL_MAX / 128] = {SMALL64(0),   SMALL64(64),  SMALL64(128), SMALL64(192),
                                                      SMALL64(256), SMALL64(320), SMALL64(384), SMALL64(448)};
-

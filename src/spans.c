@@ -14,6 +14,7 @@ static struct node_list age;
 static struct node_list busy; /* being purged */
 static struct node *spares;   /* linked by left */
 static unsigned spare_count;
+static size_t purged;                              /* bytes of the purged spans */
 static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under the lock */
 
 /* ------------------------------------------------------------------------------------------------------ ages */
@@ -87,13 +88,19 @@ struct node *spans_add(uintptr_t start, size_t span, enum large_kind kind) {
     node->span = span;
     node->retained = node->guarded = false;
     spantree_insert(&root, node);
+    purged += kind == LARGE_PURGED ? span : 0;
     return node;
 }
 
-void spans_remove(struct node *node) {
+static void drop(struct node *node) {
     release(node);
     spantree_remove(&root, node);
     spans_add_spare(node);
+}
+
+void spans_remove(struct node *node) {
+    purged -= node->kind == LARGE_PURGED ? node->span : 0;
+    drop(node);
 }
 
 struct node *spans_split(struct node *node, uintptr_t at) {
@@ -137,7 +144,7 @@ static bool joins(const struct node *node, const struct node *next) {
 
 void spans_absorb(struct node *node, struct node *next) {
     node->span += next->span;
-    spans_remove(next);
+    drop(next);
 }
 
 struct node *spans_coalesce(struct node *node) {
@@ -163,12 +170,12 @@ struct node *spans_take(uintptr_t at, size_t span, bool *zeroed) {
     struct node *node = spantree_find_floor(root, at);
     if (node->start < at)
         node = spans_split(node, at);
-    size_t purged = 0;
+    size_t cold = 0;
     for (struct node *part = node;; part = node->next) {
         size_t missing = part == node ? span : span - node->span;
         if (part->span > missing && spans_worth_cutting(part->span - missing, span))
             spans_split(part, part->start + missing);
-        purged += part->kind == LARGE_PURGED ? part->span : 0;
+        cold += part->kind == LARGE_PURGED ? part->span : 0;
         if (part == node)
             release(node);
         else
@@ -178,8 +185,9 @@ struct node *spans_take(uintptr_t at, size_t span, bool *zeroed) {
     }
     node->kind = LARGE_LIVE;
     spantree_refresh(node);
-    os_account_large_resident((ptrdiff_t)purged);
-    *zeroed = purged == node->span;
+    purged -= cold;
+    os_account_large_resident((ptrdiff_t)cold);
+    *zeroed = cold == node->span;
     return node;
 }
 
@@ -193,6 +201,7 @@ void spans_purge_begin(struct node *node) {
 void spans_purge_end(struct node *node, bool zeroed) {
     list_remove(&busy, node);
     node->kind = zeroed ? LARGE_PURGED : LARGE_CACHED;
+    purged += zeroed ? node->span : 0;
     spantree_refresh(node);
 }
 
@@ -214,19 +223,24 @@ uint64_t spans_oldest_stamp(void) {
     return load_relaxed(&oldest_stamp);
 }
 
+size_t spans_purged(void) {
+    return purged;
+}
+
 struct node *spans_root(void) {
     return root;
 }
 
 bool spans_are_valid(void) {
-    size_t retained = 0;
+    size_t retained = 0, cold = 0;
     for (const struct node *node = spantree_find_ceiling(root, 0); node != NULL; node = node->next) {
         if (node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
             (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && node->kind != LARGE_CACHED))
             return false;
         retained += node->retained;
+        cold += node->kind == LARGE_PURGED ? node->span : 0;
     }
     for (const struct node *node = age.oldest; node != NULL; node = node->newer)
         retained -= node->retained;
-    return retained == 0 && spantree_is_valid(root);
+    return retained == 0 && cold == purged && spantree_is_valid(root);
 }

@@ -51,6 +51,8 @@ void spans_purge_undo(void); /* of all of them: in a child of fork, the threads 
 struct node *spans_oldest(void);
 uint64_t spans_oldest_stamp(void);
 
+size_t spans_purged(void); /* bytes of all purged spans together */
+
 /* The tree itself. */
 struct node *spans_root(void);
 

@@ -32,12 +32,7 @@ static slack_word *slack_of(const struct slab_line *line, const state_byte *stat
     return (slack_word *)(states + slab_slack_offset(blocks)) + (state - states);
 }
 
-void slab_set_size(const struct slab_line *line, state_byte *state, size_t size) {
-    size_t slack = slab_block_size(line) - size;
-    if (slack <= STATE_SLACK_MAX) {
-        store_release(state, (uint8_t)(STATE_LIVE + slack));
-        return;
-    }
+void slab_set_slack(const struct slab_line *line, state_byte *state, size_t slack) {
     store_relaxed(slack_of(line, state), (uint16_t)slack);
     store_release(state, STATE_WIDE);
 }

@@ -101,8 +101,17 @@ INLINE slack_word *slab_small_slack(state_byte *state) {
     return (slack_word *)(round_down(address, 64) + 64) + address % 64;
 }
 
+/* For a slack that a state has no room for. */
+void slab_set_slack(const struct slab_line *line, state_byte *state, size_t slack);
+
 /* Makes the block live with `size` requested bytes, or changes that size: one store decides. */
-void slab_set_size(const struct slab_line *line, state_byte *state, size_t size);
+INLINE void slab_set_size(const struct slab_line *line, state_byte *state, size_t size) {
+    size_t slack = slab_block_size(line) - size;
+    if (LIKELY(slack <= STATE_SLACK_MAX))
+        store_release(state, (uint8_t)(STATE_LIVE + slack));
+    else
+        slab_set_slack(line, state, slack);
+}
 
 /* The requested size of a live block. */
 size_t slab_size_of(const struct slab_line *line, const state_byte *state);

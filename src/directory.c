@@ -49,8 +49,3 @@ void directory_forget_large(uintptr_t start) {
     if (load_relaxed(&line->owner) == OWNER_LARGE)
         store_relaxed(&line->owner, 0);
 }
-
-struct node *directory_find_large(uintptr_t start) {
-    const struct slab_line *line = directory_find(start);
-    return load_acquire(&line->owner) == OWNER_LARGE ? (struct node *)load_relaxed(slab_states(line)) : NULL;
-}

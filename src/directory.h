@@ -77,7 +77,10 @@ const struct leaf *directory_leaf(size_t number);
  */
 void directory_note_large(uintptr_t start, struct node *node);
 void directory_forget_large(uintptr_t start);
-struct node *directory_find_large(uintptr_t start);
+INLINE struct node *directory_find_large(uintptr_t start) {
+    const struct slab_line *line = directory_find(start);
+    return load_acquire(&line->owner) == OWNER_LARGE ? (struct node *)load_relaxed(slab_states(line)) : NULL;
+}
 
 _Static_assert(sizeof(struct slab_line) == sizeof(state_byte *), "slab_states: the same index in both");
 _Static_assert(sizeof(state_byte) == 1, "a state is a byte");

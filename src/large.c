@@ -31,36 +31,8 @@ static bool lock_with_spares(void) {
     return true;
 }
 
-/* ---------------------------------------------------------------------------------- blocks found without the lock */
-static struct node *find_noted(uintptr_t start) {
-    struct node *node = directory_find_large(start);
-    return node != NULL && load_relaxed(&node->start) == start ? node : NULL;
-}
-
-static bool change_kind(struct node *node, uint8_t from, uint8_t to) {
-    return atomic_compare_exchange_strong_explicit(&node->kind, &from, to, memory_order_acq_rel, memory_order_relaxed);
-}
-
-struct node *large_retire(void *block, size_t span_max, size_t *span) {
-    struct node *node = find_noted((uintptr_t)block);
-    if (node == NULL || node->span > span_max || node->guarded)
-        return NULL;
-    *span = node->span;
-    return change_kind(node, LARGE_LIVE, LARGE_RETIRED) ? node : NULL;
-}
-
 static size_t span_of(size_t size) {
     return round_up(size == 0 ? 1 : size, os_page_size());
-}
-
-bool large_fits(size_t span, size_t size) {
-    return span >= size && !spans_worth_cutting(span - size, size);
-}
-
-void *large_revive(struct node *node, size_t size) {
-    store_relaxed(&node->size, size);
-    store_release(&node->kind, LARGE_LIVE);
-    return (void *)load_relaxed(&node->start);
 }
 
 /* ----------------------------------------------------------------------------------------- taking and giving */
@@ -173,7 +145,7 @@ static void give_unlocking(struct node *node) {
 static bool give_of_kind(void *block, enum large_kind kind) {
     lock_acquire(&lock);
     struct node *node = spantree_find_exact(spans_root(), (uintptr_t)block);
-    if (node == NULL || !change_kind(node, (uint8_t)kind, LARGE_HELD)) {
+    if (node == NULL || !large_change_kind(node, (uint8_t)kind, LARGE_HELD)) {
         lock_release(&lock);
         return false;
     }
@@ -192,7 +164,7 @@ bool large_give_held(void *block) {
 bool large_hold(void *block) {
     lock_acquire(&lock);
     struct node *node = find_live(block);
-    bool held = node != NULL && change_kind(node, LARGE_LIVE, LARGE_HELD);
+    bool held = node != NULL && large_change_kind(node, LARGE_LIVE, LARGE_HELD);
     lock_release(&lock);
     return held;
 }

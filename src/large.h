@@ -13,8 +13,9 @@
 #ifndef LARGE_H
 #define LARGE_H
 
+#include "directory.h"
 #include "lock.h"
-#include "spantree.h"
+#include "spans.h"
 
 /* "live" and so on, for people. */
 const char *large_kind_name(enum large_kind kind);
@@ -43,10 +44,31 @@ bool large_give(void *block);
  * A thread may keep spans of freed blocks for itself, without the lock: it retires a live block, and revives one that
  * it has retired, or gives it back to all. Nobody else touches a retired span.
  */
-struct node;
-struct node *large_retire(void *block, size_t span_max, size_t *span); /* NULL: no such live block, or a longer one */
-bool large_fits(size_t span, size_t size); /* one of that length may be revived for so many bytes */
-void *large_revive(struct node *node, size_t size);
+INLINE bool large_change_kind(struct node *node, uint8_t from, uint8_t to) {
+    return atomic_compare_exchange_strong_explicit(&node->kind, &from, to, memory_order_acq_rel, memory_order_relaxed);
+}
+
+/* NULL: there is no such live block, or its span is longer than span_max. */
+INLINE struct node *large_retire(void *block, size_t span_max, size_t *span) {
+    uintptr_t start = (uintptr_t)block;
+    struct node *node = directory_find_large(start);
+    if (node == NULL || load_relaxed(&node->start) != start || node->span > span_max || node->guarded)
+        return NULL;
+    *span = node->span;
+    return large_change_kind(node, LARGE_LIVE, LARGE_RETIRED) ? node : NULL;
+}
+
+/* A span of that length may be revived for a block of `size` bytes. */
+INLINE bool large_fits(size_t span, size_t size) {
+    return span >= size && !spans_worth_cutting(span - size, size);
+}
+
+INLINE void *large_revive(struct node *node, size_t size) {
+    store_relaxed(&node->size, size);
+    store_release(&node->kind, LARGE_LIVE);
+    return (void *)load_relaxed(&node->start);
+}
+
 void large_give_retired(struct node *node);
 
 /* Frees the block in two steps, for the quarantine: from now on it is not live; and then it may be used again. false:

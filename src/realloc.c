@@ -24,9 +24,10 @@ static void *move_block(void *block, size_t capacity, size_t size) {
     return moved;
 }
 
-static void *resize_slab_block(const struct slab_line *line, void *block, state_byte *state, size_t size) {
+/* Where moving would not save half of the block it stays. */
+static NOINLINE void *resize_slab_block(const struct slab_line *line, void *block, state_byte *state, size_t size) {
     size_t capacity = slab_block_size(line);
-    if (size <= capacity && capacity_for(size) > capacity / 2) { /* moving would not save half of it */
+    if (size <= capacity && capacity_for(size) > capacity / 2) {
         slab_set_size(line, state, size);
         return block;
     }
@@ -67,6 +68,11 @@ PUBLIC void *cadastre_realloc(void *block, size_t size) {
     struct slab_line *line;
     state_byte *state;
     if (LIKELY(slab_find_live(address, &line, &state))) {
+        size_t capacity = slab_block_size(line);
+        if (LIKELY(size <= capacity && size > capacity / 2)) {
+            slab_set_size(line, state, size);
+            return block;
+        }
         if (LIKELY(size != 0))
             return resize_slab_block(line, block, state, size);
         cadastre_free(block);

@@ -25,8 +25,8 @@ INLINE unsigned sizeclass_of(size_t size) {
 }
 
 /* The smallest class that holds `size` and whose every block is a multiple of `alignment` (a power of two); both are
- * at most SMALL_MAX. Where classes are closer than the alignment, each multiple of it is one; where they are not, all of
- * them are multiples of it. */
+ * at most SMALL_MAX. Where classes are closer than the alignment, each multiple of it is one; where they are not, all
+ * of them are multiples of it. */
 INLINE unsigned sizeclass_of_aligned(size_t size, size_t alignment) {
     return sizeclass_of(round_up(max_size(size, 1), alignment));
 }

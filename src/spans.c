@@ -130,10 +130,6 @@ void spans_move(struct node *node, uintptr_t start, size_t span) {
 }
 
 /* ------------------------------------------------------------------------------------------------ free spans */
-bool spans_worth_cutting(size_t excess, size_t need) {
-    return excess >= SMALL_MAX || excess > need / 8;
-}
-
 bool spans_follow(const struct node *node, const struct node *next) {
     return next != NULL && node->start + node->span == next->start;
 }

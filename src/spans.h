@@ -10,6 +10,7 @@
 #ifndef SPANS_H
 #define SPANS_H
 
+#include "config.h"
 #include "spantree.h"
 
 #define SPANS_SPARES 2 /* a span is split in three at the most */
@@ -29,7 +30,9 @@ struct node *spans_take(uintptr_t at, size_t span, bool *zeroed);
 
 /* What is cut off when a span of `need` is cut from one with `excess` more: all that could serve another request, or
  * that would waste more than an eighth. */
-bool spans_worth_cutting(size_t excess, size_t need);
+INLINE bool spans_worth_cutting(size_t excess, size_t need) {
+    return excess >= SMALL_MAX || excess > need / 8;
+}
 
 void spans_remove(struct node *node);
 void spans_move(struct node *node, uintptr_t start, size_t span); /* a live one, to other addresses */

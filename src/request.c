@@ -55,9 +55,10 @@ void *request_block(unsigned class, size_t size, bool *zeroed) {
 
 void *request_large(size_t size, size_t room, size_t alignment, bool *zeroed) {
     void *block = NULL;
-    tcache_give_up_large(process_enter(), room);
+    struct tcache *cache = process_enter();
     /* What no address space has room for is not worth reclaiming for. */
     if (room < LARGE_MAX && alignment < LARGE_MAX) {
+        tcache_give_up_large(cache, room);
         block = large_take(size, room, alignment, zeroed);
         if (UNLIKELY(block == NULL)) {
             reclaim();

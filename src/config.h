@@ -56,8 +56,8 @@
 #define MAGAZINE_ENTRIES_SURE 8           /* of the largest blocks, too, whatever their bytes */
 #define REFILL_BYTES          (8 * KIB)   /* of the blocks that one refill takes, or one block */
 #define MAGAZINE_BYTES_MAX    (64 * KIB)  /* of the blocks that one magazine may hold */
-#define TCACHE_BYTES_MAX      (2 * MIB)   /* of the blocks that one thread's magazines may hold, ... */
-#define TCACHES_BYTES_MAX     (64 * MIB)  /* ... shared by all threads when they are many; ... */
+#define TCACHE_BYTES_MAX      (4 * MIB)   /* of the blocks that one thread's magazines may hold, ... */
+#define TCACHES_BYTES_MAX     (32 * MIB)  /* ... shared by all threads when they are many; ... */
 #define TCACHE_BYTES_MIN      (64 * KIB)  /* ... but so much, at the least */
 #define SWEEP_PERIOD          16          /* refills and full magazines from one look at an idle magazine to the next */
 #define PARKED_BYTES_MAX      (256 * KIB) /* of the blocks in a cache that waits for the next thread */

@@ -1,4 +1,4 @@
-# make                   build/libcadastre.so and build/libcadastre.a (release)
+# make                   build/libcadastre.so and build/libcadastre.a (release), and libmemory_mapper.so and .a
 # make debug             build/debug/libcadastre.so: assertions and lock ranks checked
 # make asan | make tsan  build/<variant>/libcadastre.a under a sanitizer, cadastre_* names only (the sanitizer owns
 #                        the plain ones)
@@ -59,7 +59,11 @@ VARIANTS := release debug asan tsan
 SHARED_ONLY := $(wildcard src/early.c src/operators.c src/loading.c)
 SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
 
-all: $(BUILD)/libcadastre.so $(BUILD)/libcadastre.a
+# The second library, for programs that map memory on purpose; on its own.
+MAPPER   := $(BUILD)/libmemory_mapper.so $(BUILD)/libmemory_mapper.a
+MAPPER_SRCS := $(wildcard src/mapper/*.c)
+
+all: $(BUILD)/libcadastre.so $(BUILD)/libcadastre.a $(MAPPER)
 
 # Holds what all was built with, and is written anew only when that changes.
 FLAGS := $(CC) $(CFLAGS) -- $(LDFLAGS)
@@ -95,8 +99,17 @@ $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 release: all
 debug: $(BUILD)/debug/libcadastre.so
 
+$(BUILD)/release/libmemory_mapper.so: $(MAPPER_SRCS:%.c=$(BUILD)/release/%.o)
+	$(CC) $(release_FLAGS) $(CFLAGS) $(REAL_CODE) $(SOFLAGS) $(LDFLAGS) -Wl,-soname,libmemory_mapper.so $^ -o $@
+$(BUILD)/release/libmemory_mapper.a: $(MAPPER_SRCS:%.c=$(BUILD)/release/%.o)
+	$(CC) -r -nostdlib $^ -o $(BUILD)/release/memory_mapper.o
+	$(OBJCOPY) --localize-hidden $(BUILD)/release/memory_mapper.o
+	@rm -f $@
+	$(AR) rcs $@ $(BUILD)/release/memory_mapper.o
+-include $(foreach v,$(VARIANTS),$(MAPPER_SRCS:%.c=$(BUILD)/$(v)/%.d))
+
 # Never rewritten in place: a running program may have it mapped.
-$(BUILD)/libcadastre.%: $(BUILD)/release/libcadastre.%
+$(BUILD)/lib%: $(BUILD)/release/lib%
 	cp --remove-destination $< $@
 
 # ---------------------------------------------------------------------------- under the school subject's name

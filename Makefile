@@ -124,15 +124,18 @@ $(BUILD)/$(FT_MALLOC): $(release_SHARED_OBJS)
 	$(CC) $(release_FLAGS) $(CFLAGS) $(REAL_CODE) $(SOFLAGS) $(LDFLAGS) -Wl,-soname,libft_malloc.so $^ -o $@
 
 # -------------------------------------------------------------------------------------------- the tests
-# tests/unit/*.c sees the library's own headers and links its objects (asan variant); every other group is a user of
-# the built shared object. Programs end in .t and speak TAP.
+# tests/unit/*.c sees the library's own headers and links its objects (asan variant); tests/mapper/*.c and
+# tests/ring/*.c are users of the second library, with and without a sanitizer; every other group is a user of the
+# built shared object. Programs end in .t and speak TAP.
 TESTFLAGS  := $(STD) $(WARN) -Iinclude -Itests -O1 -g -fno-builtin -pthread -MMD -MP
 UNIT_SRCS  := $(wildcard tests/unit/*.c)
-USER_SRCS  := $(filter-out $(UNIT_SRCS),$(wildcard tests/*/*.c))
+MAPPER_TEST_SRCS := $(wildcard tests/mapper/*.c tests/ring/*.c)
+USER_SRCS  := $(filter-out $(UNIT_SRCS) $(MAPPER_TEST_SRCS),$(wildcard tests/*/*.c))
 UNIT_TESTS := $(UNIT_SRCS:%.c=$(BUILD)/%.t)
 USER_TESTS := $(USER_SRCS:%.c=$(BUILD)/%.t)
+MAPPER_TESTS := $(foreach d,tests tests-asan tests-tsan,$(MAPPER_TEST_SRCS:tests/%.c=$(BUILD)/$(d)/%.t))
 
-tests: all $(UNIT_TESTS) $(USER_TESTS)
+tests: all $(UNIT_TESTS) $(USER_TESTS) $(MAPPER_TESTS)
 
 $(BUILD)/tests/unit/%.t: tests/unit/%.c $(asan_OBJS) Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -142,7 +145,19 @@ $(BUILD)/tests/%.t: tests/%.c $(BUILD)/libcadastre.so Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(TESTFLAGS) $< -L$(BUILD) -lcadastre -ldl -Wl,-rpath,'$$ORIGIN/../..' -o $@
 
--include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d)
+# The system calls that can fail, for a test that lets them.
+FAULTS := open stat fstat shm_open shm_unlink mmap munmap mprotect msync close fallocate getrlimit process_vm_readv \
+          process_vm_writev
+%/mapper/faults.t: FAULT_FLAGS = $(FAULTS:%=-Wl,--wrap=%)
+define mapper_test_rule
+$(MAPPER_TEST_SRCS:tests/%.c=$(BUILD)/$(1)/%.t): $(BUILD)/$(1)/%.t: tests/%.c $(2) Makefile $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$$(CC) $(TESTFLAGS) $(3) $$(CFLAGS) $$(REAL_CODE) $$(FAULT_FLAGS) $$< $(2) -o $$@
+endef
+$(eval $(call mapper_test_rule,tests,$(BUILD)/libmemory_mapper.a))
+$(foreach v,asan tsan,$(eval $(call mapper_test_rule,tests-$(v),$(MAPPER_SRCS:%.c=$(BUILD)/$(v)/%.o),$($(v)_FLAGS))))
+
+-include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d) $(MAPPER_TESTS:.t=.d)
 
 # ---------------------------------------------------------------------------------------- the benchmarks
 # Linked with nothing of ours: the allocator under test is preloaded. bench/*.cc make one program, on google-benchmark.

@@ -29,8 +29,8 @@ enum {
     PROT_ALL = PROT_READ | PROT_WRITE | PROT_EXEC,
     ATTACH_WAIT_MS = 1000, /* for a region that is still being created */
     REPLACE_TRIES = 100,   /* where others create regions of that name as well */
-    PLACE_TRIES = 16,      /* for pages at addresses that no record had yet */
-    PLACE_SHIFT = 9        /* the next try goes down by that part of the address */
+    PLACE_TRIES = 32,      /* for pages at addresses that no record had yet */
+    PLACE_SHIFT = 11       /* the next try goes down by that part of the address */
 };
 
 struct record {
@@ -242,7 +242,7 @@ static int file_open(t_mapping *file, int writable) {
     if (stat(file->name, &status) != 0 || check_regular(&status) != 0)
         return -1;
     do
-        file->fd = open(file->name, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        file->fd = open(file->name, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
     while (file->fd < 0 && errno == EINTR);
     if (file->fd < 0 || get_size(file->fd, &file->size) != 0)
         return -1;
@@ -369,8 +369,10 @@ static int region_attach(t_mapping *region, int writable) {
     int64_t deadline = now_ms() + ATTACH_WAIT_MS;
     for (;;) {
         region->fd = region_open(region->name, writable ? O_RDWR : O_RDONLY, 0);
-        if (region->fd < 0)
-            return errno == ENXIO ? fail(ENODEV) : -1; /* a socket, or a FIFO that nobody reads */
+        if (region->fd < 0 && errno == ENXIO) /* a socket, or a FIFO that nobody reads */
+            return fail(ENODEV);
+        if (region->fd < 0) /* the name was right, so EINVAL is the C library's word for a directory */
+            return errno == EINVAL ? fail(EISDIR) : -1;
         if (get_size(region->fd, &region->size) != 0)
             return -1;
         if (region->size > 0)

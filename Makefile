@@ -199,23 +199,33 @@ MAN       := $(INSTALLED)/share/man
 MAN_NAMES  = $(shell sed -nE 's/^[a-z].*[ *](cadastre_\w+|show_\w+|malloc_(good_)?size)\(.*\).*/\1/p' \
                include/cadastre.h)
 
+# Those of the second library go by the names of all the functions of the header that they are of.
+MAPPER_PAGES = $(filter-out cadastre,$(patsubst include/%.3,%,$(wildcard include/*.3)))
+mapper_names = $(shell sed -nE 's/^[a-z].*[ *](\w+)\(.*\);$$/\1/p' include/$(1).h)
+
+# NAME,DESCRIPTION,LIBS,LIBS_PRIVATE
+pc_file    = printf '%s\n' prefix=$(call quoted,$(PREFIX)) 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	  'Name: $(1)' 'Description: $(2)' 'Version: $(VERSION)' 'Cflags: -I"$${includedir}"' \
+	  'Libs: -L"$${libdir}" $(3)' 'Libs.private: $(4)' | install -m 644 /dev/stdin $(INSTALLED)/lib/pkgconfig/$(1).pc
+
 install: all
 	umask 022; mkdir -p $(INSTALLED)/lib/pkgconfig $(INSTALLED)/include $(MAN)/man3 $(MAN)/man7
-	install -m 644 $(BUILD)/libcadastre.a $(INSTALLED)/lib/
-	install -m 755 $(BUILD)/libcadastre.so $(INSTALLED)/lib/
-	install -m 644 include/cadastre.h $(INSTALLED)/include/
-	install -m 644 include/cadastre.3 $(MAN)/man3/
+	install -m 644 $(BUILD)/libcadastre.a $(BUILD)/libmemory_mapper.a $(INSTALLED)/lib/
+	install -m 755 $(BUILD)/libcadastre.so $(BUILD)/libmemory_mapper.so $(INSTALLED)/lib/
+	install -m 644 $(wildcard include/*.h) $(INSTALLED)/include/
+	install -m 644 $(wildcard include/*.3) $(MAN)/man3/
 	install -m 644 include/cadastre.7 $(MAN)/man7/
 	for name in $(MAN_NAMES); do ln -sf cadastre.3 $(MAN)/man3/$$name.3 || exit; done
-	printf '%s\n' prefix=$(call quoted,$(PREFIX)) 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
-	  'Name: cadastre' 'Description: a multi-arena malloc with an exact register of every live block' \
-	  'Version: $(VERSION)' 'Cflags: -I"$${includedir}"' 'Libs: -L"$${libdir}" $(PC_LIBS)' \
-	  'Libs.private: $(PC_LIBS_PRIVATE)' | install -m 644 /dev/stdin $(INSTALLED)/lib/pkgconfig/cadastre.pc
+	$(foreach p,$(MAPPER_PAGES),for name in $(call mapper_names,$(p)); do \
+	  ln -sf $(p).3 $(MAN)/man3/$$name.3 || exit; done;)
+	$(call pc_file,cadastre,a multi-arena malloc with an exact register of every live block,$(PC_LIBS),$(PC_LIBS_PRIVATE))
+	$(call pc_file,memory_mapper,files and memory shared between processes,-lmemory_mapper,-pthread)
 
 uninstall:
-	rm -f $(INSTALLED)/lib/libcadastre.a $(INSTALLED)/lib/libcadastre.so $(INSTALLED)/include/cadastre.h \
-	  $(INSTALLED)/lib/pkgconfig/cadastre.pc $(MAN)/man3/cadastre.3 $(MAN)/man7/cadastre.7 \
-	  $(MAN_NAMES:%=$(MAN)/man3/%.3)
+	rm -f $(foreach l,cadastre memory_mapper,$(INSTALLED)/lib/lib$(l).a $(INSTALLED)/lib/lib$(l).so \
+	  $(INSTALLED)/lib/pkgconfig/$(l).pc) $(patsubst %,$(INSTALLED)/%,$(wildcard include/*.h)) \
+	  $(patsubst include/%,$(MAN)/man3/%,$(wildcard include/*.3)) $(MAN)/man7/cadastre.7 \
+	  $(patsubst %,$(MAN)/man3/%.3,$(MAN_NAMES) $(foreach p,$(MAPPER_PAGES),$(call mapper_names,$(p))))
 
 clean:
 	rm -rf build

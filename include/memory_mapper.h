@@ -8,12 +8,13 @@
  *   - is thread-safe, on one mapping too, and not async-signal-safe; fork may be called at any time;
  *   - fails with NULL or -1 and says by errno why; besides what is named, errno may be what open(2), mmap(2) and the
  *     other system calls behind it give. What fails leaves nothing behind;
- *   - refuses with EINVAL a pointer that is no live handle, NULL among them: one that was unmapped before is detected,
- *     as no other handle gets its address (README of the project's src/ has the bound);
+ *   - refuses with EINVAL a pointer that is no live handle, and harms nobody: be it NULL, or one that was unmapped
+ *     before, for no later handle gets its address;
  *   - opens descriptors with O_CLOEXEC, and goes on after a signal's interruption (EINTR);
  *   - takes sizes and offsets in bytes; they need not be multiples of the page size.
  *
- * Link with -lmemory_mapper; or compile memory_mapper.c into the program.
+ * Link with -lmemory_mapper; or compile memory_mapper.c into the program. Do not cancel a thread within a call: what it
+ * holds there would stay.
  */
 #ifndef MEMORY_MAPPER_H
 #define MEMORY_MAPPER_H

@@ -159,6 +159,7 @@ static struct record *record_create(const char *name, int flags, int prot) {
     return record;
 }
 
+/* EINVAL where there is nothing to map. */
 static int record_map(struct record *record) {
     t_mapping *own = &record->own;
     void *addr = mmap(NULL, own->size, own->prot, own->flags, own->fd, 0);
@@ -244,9 +245,7 @@ static int file_open(t_mapping *file, int writable) {
     do
         file->fd = open(file->name, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
     while (file->fd < 0 && errno == EINTR);
-    if (file->fd < 0 || get_size(file->fd, &file->size) != 0)
-        return -1;
-    return file->size > 0 ? 0 : fail(EINVAL);
+    return file->fd < 0 ? -1 : get_size(file->fd, &file->size);
 }
 
 PUBLIC t_mapping *map_file(const char *filepath, int writable) {
@@ -303,9 +302,8 @@ static int region_create(const char *name, int replace, mode_t mode) {
 }
 
 /*
- * Gives the region its size and its memory, in this order of visibility: the size changes when all of the memory is
- * there, which is what attaching waits for. A signal would undo what the kernel has done so far, again at each try, so
- * they wait; and one of them would come from the limit.
+ * Gives the region its memory and, once all of that is there, its size, which is what attaching waits for. On older
+ * kernels a signal undoes what is done so far, again at each try: so signals wait. The limit would send one, too.
  */
 static int region_reserve(int fd, size_t size) {
     struct rlimit limit;

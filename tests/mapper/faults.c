@@ -50,7 +50,6 @@ WRAPPED(int, fstat, CAN_FAIL, (int fd, struct stat *status), (fd, status), -1)
 WRAPPED(int, shm_open, CAN_BE_INTERRUPTED, (const char *name, int flags, mode_t mode), (name, flags, mode), -1)
 WRAPPED(int, mprotect, CAN_FAIL, (void *addr, size_t size, int prot), (addr, size, prot), -1)
 WRAPPED(int, msync, CAN_BE_INTERRUPTED, (void *addr, size_t size, int flags), (addr, size, flags), -1)
-WRAPPED(int, fallocate, CAN_BE_INTERRUPTED, (int fd, int mode, off_t at, off_t size), (fd, mode, at, size), -1)
 WRAPPED(int, getrlimit, IS_ADVICE, (__rlimit_resource_t which, struct rlimit *limit), (which, limit), -1)
 WRAPPED(ssize_t, process_vm_readv, CAN_BE_INTERRUPTED,
         (pid_t pid, const struct iovec *to, unsigned long n, const struct iovec *from, unsigned long m,
@@ -65,6 +64,17 @@ int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...) {
     return is_refused("open", CAN_BE_INTERRUPTED) ? -1 : __real_open(path, flags);
+}
+
+/* What happens while the memory of a region is reserved; NULL: nothing of note. */
+static void (*while_reserving)(void);
+
+int __real_fallocate(int fd, int mode, off_t at, off_t size);
+int __wrap_fallocate(int fd, int mode, off_t at, off_t size);
+int __wrap_fallocate(int fd, int mode, off_t at, off_t size) {
+    if (while_reserving)
+        while_reserving();
+    return is_refused("fallocate", CAN_BE_INTERRUPTED) ? -1 : __real_fallocate(fd, mode, at, size);
 }
 
 /* Linux closes even where it reports an error. */
@@ -283,10 +293,52 @@ static void refuse_while_waiting(void) {
     }
 }
 
+/* On older kernels a signal undoes what was reserved, and at short intervals that comes to no end. */
+static void expect_signals_blocked(void) {
+    sigset_t blocked;
+    sigprocmask(SIG_BLOCK, NULL, &blocked);
+    check(sigismember(&blocked, SIGALRM) && sigismember(&blocked, SIGPROF), "signals are not blocked");
+    while_reserving = NULL;
+}
+
+static void signals_wait(void) {
+    sigset_t blocked;
+    while_reserving = expect_signals_blocked;
+    expect_ok(unmap(mapped(create_shared_region(region("new"), SIZE))));
+    check(!while_reserving, "nothing was reserved");
+    sigprocmask(SIG_BLOCK, NULL, &blocked);
+    check(!sigismember(&blocked, SIGALRM), "signals stay blocked");
+}
+
+static t_mapping *others;
+
+static void replace_meanwhile(void) {
+    while_reserving = NULL;
+    armed = 0;
+    others = mapped(create_shared_region_ex(region("new"), 2 * SIZE, MAPPER_REPLACE, 0600));
+    armed = 1;
+    refused[0] = calls + 1;
+}
+
+/* The name is another's by the time that the memory is refused. */
+static void others_are_left_alone(void) {
+    while_reserving = replace_meanwhile;
+    armed = 1;
+    expect_null(create(), FIRST);
+    armed = 0;
+    t_mapping *found = mapped(attach_shared_region(region("new"), 0));
+    check(found->size == 2 * SIZE, "%zu bytes", found->size);
+    expect_ok(unmap(found));
+    expect_ok(unmap(others));
+    check(mapped_bytes == 0, "%zu bytes are left", mapped_bytes);
+}
+
 static const struct test_case cases[] = {
     {"any call refused: all or nothing", refuse_in_turn},
     {"any call interrupted: nothing of it is seen", interrupt_in_turn},
     {"any call refused while a region is waited for", refuse_while_waiting},
+    {"signals wait while memory is reserved", signals_wait},
+    {"who fails leaves alone what has replaced it", others_are_left_alone},
 };
 
 MAIN_OF_MAPPER_CASES(cases)

@@ -34,7 +34,7 @@ static void other_pointers_are_refused(void) {
     expect_no_handle(real);
 }
 
-/* The kernel gives out at once what was just given back, so the next mapping is likely to lie where the last one was. */
+/* The kernel gives out at once what was just given back: the next mapping is likely to lie where the last one did. */
 static void a_second_unmap_harms_nobody(void) {
     static t_mapping *old[MANY];
     t_mapping *before = NULL;

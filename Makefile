@@ -1,4 +1,4 @@
-# make                   build/libcadastre.so and build/libcadastre.a (release)
+# make                   build/libcadastre.so and build/libcadastre.a (release), and libmemory_mapper.so and .a
 # make debug             build/debug/libcadastre.so: assertions and lock ranks checked
 # make asan | make tsan  build/<variant>/libcadastre.a under a sanitizer, cadastre_* names only (the sanitizer owns
 #                        the plain ones)
@@ -59,7 +59,11 @@ VARIANTS := release debug asan tsan
 SHARED_ONLY := $(wildcard src/early.c src/operators.c src/loading.c)
 SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
 
-all: $(BUILD)/libcadastre.so $(BUILD)/libcadastre.a
+# The second library, for programs that map memory on purpose; on its own.
+MAPPER   := $(BUILD)/libmemory_mapper.so $(BUILD)/libmemory_mapper.a
+MAPPER_SRCS := $(wildcard src/mapper/*.c)
+
+all: $(BUILD)/libcadastre.so $(BUILD)/libcadastre.a $(MAPPER)
 
 # Holds what all was built with, and is written anew only when that changes.
 FLAGS := $(CC) $(CFLAGS) -- $(LDFLAGS)
@@ -95,8 +99,17 @@ $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 release: all
 debug: $(BUILD)/debug/libcadastre.so
 
+$(BUILD)/release/libmemory_mapper.so: $(MAPPER_SRCS:%.c=$(BUILD)/release/%.o)
+	$(CC) $(release_FLAGS) $(CFLAGS) $(REAL_CODE) $(SOFLAGS) $(LDFLAGS) -Wl,-soname,libmemory_mapper.so $^ -o $@
+$(BUILD)/release/libmemory_mapper.a: $(MAPPER_SRCS:%.c=$(BUILD)/release/%.o)
+	$(CC) -r -nostdlib $^ -o $(BUILD)/release/memory_mapper.o
+	$(OBJCOPY) --localize-hidden $(BUILD)/release/memory_mapper.o
+	@rm -f $@
+	$(AR) rcs $@ $(BUILD)/release/memory_mapper.o
+-include $(foreach v,$(VARIANTS),$(MAPPER_SRCS:%.c=$(BUILD)/$(v)/%.d))
+
 # Never rewritten in place: a running program may have it mapped.
-$(BUILD)/libcadastre.%: $(BUILD)/release/libcadastre.%
+$(BUILD)/lib%: $(BUILD)/release/lib%
 	cp --remove-destination $< $@
 
 # ---------------------------------------------------------------------------- under the school subject's name
@@ -111,15 +124,18 @@ $(BUILD)/$(FT_MALLOC): $(release_SHARED_OBJS)
 	$(CC) $(release_FLAGS) $(CFLAGS) $(REAL_CODE) $(SOFLAGS) $(LDFLAGS) -Wl,-soname,libft_malloc.so $^ -o $@
 
 # -------------------------------------------------------------------------------------------- the tests
-# tests/unit/*.c sees the library's own headers and links its objects (asan variant); every other group is a user of
-# the built shared object. Programs end in .t and speak TAP.
+# tests/unit/*.c sees the library's own headers and links its objects (asan variant); tests/mapper/*.c and
+# tests/ring/*.c are users of the second library, with and without a sanitizer; every other group is a user of the
+# built shared object. Programs end in .t and speak TAP.
 TESTFLAGS  := $(STD) $(WARN) -Iinclude -Itests -O1 -g -fno-builtin -pthread -MMD -MP
 UNIT_SRCS  := $(wildcard tests/unit/*.c)
-USER_SRCS  := $(filter-out $(UNIT_SRCS),$(wildcard tests/*/*.c))
+MAPPER_TEST_SRCS := $(wildcard tests/mapper/*.c tests/ring/*.c)
+USER_SRCS  := $(filter-out $(UNIT_SRCS) $(MAPPER_TEST_SRCS),$(wildcard tests/*/*.c))
 UNIT_TESTS := $(UNIT_SRCS:%.c=$(BUILD)/%.t)
 USER_TESTS := $(USER_SRCS:%.c=$(BUILD)/%.t)
+MAPPER_TESTS := $(foreach d,tests tests-asan tests-tsan,$(MAPPER_TEST_SRCS:tests/%.c=$(BUILD)/$(d)/%.t))
 
-tests: all $(UNIT_TESTS) $(USER_TESTS)
+tests: all $(UNIT_TESTS) $(USER_TESTS) $(MAPPER_TESTS)
 
 $(BUILD)/tests/unit/%.t: tests/unit/%.c $(asan_OBJS) Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -129,7 +145,19 @@ $(BUILD)/tests/%.t: tests/%.c $(BUILD)/libcadastre.so Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(TESTFLAGS) $< -L$(BUILD) -lcadastre -ldl -Wl,-rpath,'$$ORIGIN/../..' -o $@
 
--include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d)
+# The system calls that can fail, for a test that lets them.
+FAULTS := open stat fstat shm_open shm_unlink mmap munmap mprotect msync close fallocate getrlimit process_vm_readv \
+          process_vm_writev
+%/mapper/faults.t: FAULT_FLAGS = $(FAULTS:%=-Wl,--wrap=%)
+define mapper_test_rule
+$(MAPPER_TEST_SRCS:tests/%.c=$(BUILD)/$(1)/%.t): $(BUILD)/$(1)/%.t: tests/%.c $(2) Makefile $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$$(CC) $(TESTFLAGS) $(3) $$(CFLAGS) $$(REAL_CODE) $$(FAULT_FLAGS) $$< $(2) -o $$@
+endef
+$(eval $(call mapper_test_rule,tests,$(BUILD)/libmemory_mapper.a))
+$(foreach v,asan tsan,$(eval $(call mapper_test_rule,tests-$(v),$(MAPPER_SRCS:%.c=$(BUILD)/$(v)/%.o),$($(v)_FLAGS))))
+
+-include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d) $(MAPPER_TESTS:.t=.d)
 
 # ---------------------------------------------------------------------------------------- the benchmarks
 # Linked with nothing of ours: the allocator under test is preloaded. bench/*.cc make one program, on google-benchmark.
@@ -171,23 +199,33 @@ MAN       := $(INSTALLED)/share/man
 MAN_NAMES  = $(shell sed -nE 's/^[a-z].*[ *](cadastre_\w+|show_\w+|malloc_(good_)?size)\(.*\).*/\1/p' \
                include/cadastre.h)
 
+# Those of the second library go by the names of all the functions of the header that they are of.
+MAPPER_PAGES = $(filter-out cadastre,$(patsubst include/%.3,%,$(wildcard include/*.3)))
+mapper_names = $(shell sed -nE 's/^[a-z].*[ *](\w+)\(.*\);$$/\1/p' include/$(1).h)
+
+# NAME,DESCRIPTION,LIBS,LIBS_PRIVATE
+pc_file    = printf '%s\n' prefix=$(call quoted,$(PREFIX)) 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
+	  'Name: $(1)' 'Description: $(2)' 'Version: $(VERSION)' 'Cflags: -I"$${includedir}"' \
+	  'Libs: -L"$${libdir}" $(3)' 'Libs.private: $(4)' | install -m 644 /dev/stdin $(INSTALLED)/lib/pkgconfig/$(1).pc
+
 install: all
 	umask 022; mkdir -p $(INSTALLED)/lib/pkgconfig $(INSTALLED)/include $(MAN)/man3 $(MAN)/man7
-	install -m 644 $(BUILD)/libcadastre.a $(INSTALLED)/lib/
-	install -m 755 $(BUILD)/libcadastre.so $(INSTALLED)/lib/
-	install -m 644 include/cadastre.h $(INSTALLED)/include/
-	install -m 644 include/cadastre.3 $(MAN)/man3/
+	install -m 644 $(BUILD)/libcadastre.a $(BUILD)/libmemory_mapper.a $(INSTALLED)/lib/
+	install -m 755 $(BUILD)/libcadastre.so $(BUILD)/libmemory_mapper.so $(INSTALLED)/lib/
+	install -m 644 $(wildcard include/*.h) $(INSTALLED)/include/
+	install -m 644 $(wildcard include/*.3) $(MAN)/man3/
 	install -m 644 include/cadastre.7 $(MAN)/man7/
 	for name in $(MAN_NAMES); do ln -sf cadastre.3 $(MAN)/man3/$$name.3 || exit; done
-	printf '%s\n' prefix=$(call quoted,$(PREFIX)) 'libdir=$${prefix}/lib' 'includedir=$${prefix}/include' '' \
-	  'Name: cadastre' 'Description: a multi-arena malloc with an exact register of every live block' \
-	  'Version: $(VERSION)' 'Cflags: -I"$${includedir}"' 'Libs: -L"$${libdir}" $(PC_LIBS)' \
-	  'Libs.private: $(PC_LIBS_PRIVATE)' | install -m 644 /dev/stdin $(INSTALLED)/lib/pkgconfig/cadastre.pc
+	$(foreach p,$(MAPPER_PAGES),for name in $(call mapper_names,$(p)); do \
+	  ln -sf $(p).3 $(MAN)/man3/$$name.3 || exit; done;)
+	$(call pc_file,cadastre,a multi-arena malloc with an exact register of every live block,$(PC_LIBS),$(PC_LIBS_PRIVATE))
+	$(call pc_file,memory_mapper,files and memory shared between processes,-lmemory_mapper,-pthread)
 
 uninstall:
-	rm -f $(INSTALLED)/lib/libcadastre.a $(INSTALLED)/lib/libcadastre.so $(INSTALLED)/include/cadastre.h \
-	  $(INSTALLED)/lib/pkgconfig/cadastre.pc $(MAN)/man3/cadastre.3 $(MAN)/man7/cadastre.7 \
-	  $(MAN_NAMES:%=$(MAN)/man3/%.3)
+	rm -f $(foreach l,cadastre memory_mapper,$(INSTALLED)/lib/lib$(l).a $(INSTALLED)/lib/lib$(l).so \
+	  $(INSTALLED)/lib/pkgconfig/$(l).pc) $(patsubst %,$(INSTALLED)/%,$(wildcard include/*.h)) \
+	  $(patsubst include/%,$(MAN)/man3/%,$(wildcard include/*.3)) $(MAN)/man7/cadastre.7 \
+	  $(patsubst %,$(MAN)/man3/%.3,$(MAN_NAMES) $(foreach p,$(MAPPER_PAGES),$(call mapper_names,$(p))))
 
 clean:
 	rm -rf build

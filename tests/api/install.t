@@ -30,12 +30,20 @@ chmod 755 "$WORK"
 mkdir -p "$destination$prefix/include"
 chmod 775 "$destination$prefix/include"
 ok "make install" install_there install
-for file in lib/libcadastre.a lib/pkgconfig/cadastre.pc include/cadastre.h share/man/man3/cadastre.3 \
-    share/man/man7/cadastre.7; do
+files=(lib/lib{cadastre,memory_mapper}.a lib/pkgconfig/{cadastre,memory_mapper}.pc share/man/man7/cadastre.7)
+for file in "$ROOT"/include/*.h; do
+    files+=("include/${file##*/}")
+done
+for file in "$ROOT"/include/*.3; do
+    files+=("share/man/man3/${file##*/}")
+done
+for file in "${files[@]}"; do
     ok "$file is there, for all to read" mode 644 "$destination$prefix/$file"
 done
-ok "lib/libcadastre.so is there, for all to run" mode 755 "$destination$prefix/lib/libcadastre.so"
-ok "nothing else is there" test "$(find "$destination" -type f | wc -l)" -eq 6
+for file in lib/lib{cadastre,memory_mapper}.so; do
+    ok "$file is there, for all to run" mode 755 "$destination$prefix/$file"
+done
+ok "nothing else is there" test "$(find "$destination" -type f | wc -l)" -eq $((${#files[@]} + 2))
 for directory in lib lib/pkgconfig share/man/man3 share/man/man7; do
     ok "$directory was made, for all to enter" mode 755 "$destination$prefix/$directory"
 done

@@ -62,11 +62,11 @@ struct stretch {
 };
 
 /*
- * Looks whether `need` bytes of room or data are there; the other side's position is looked at only if the last known
- * does not do, as it lies in a line that the other side writes. 0, EPIPE (the end is marked; for a reader: and nothing
- * is left) or EBADMSG.
+ * Looks how much room or data there is. The other side's position is looked at only if the last known does not give all
+ * that is wanted, as it lies in a line that the other side writes. 0, EPIPE (the end is marked; for a reader: and
+ * nothing is left) or EBADMSG.
  */
-static int ring_look(struct ring *ring, struct end *end, uint64_t need, struct stretch *found) {
+static int ring_look(struct ring *ring, struct end *end, uint64_t wanted, struct stretch *found) {
     uint64_t capacity = ring->shown.capacity;
     uint64_t own = atomic_load(&end->side->position);
     bool writes = end == &ring->writer;
@@ -74,7 +74,7 @@ static int ring_look(struct ring *ring, struct end *end, uint64_t need, struct s
         return EPIPE;
     bool ended = false;
     uint64_t used = writes ? own - end->seen : end->seen - own;
-    if (used > capacity || (writes ? capacity - used : used) < need) {
+    if (used > capacity || (writes ? capacity - used : used) < wanted) {
         uint64_t other = atomic_load(&end->other->position);
         ended = !writes && (other & RING_ENDED);
         end->seen = ended ? other & ~RING_ENDED : other;
@@ -86,13 +86,14 @@ static int ring_look(struct ring *ring, struct end *end, uint64_t need, struct s
     return ended && used == 0 ? EPIPE : 0;
 }
 
-/* Waits until ring_look finds what is needed. */
-static int ring_await(struct ring *ring, struct end *end, uint64_t need, int64_t until, struct stretch *found) {
+/* Waits until ring_look finds `need` bytes; more are wanted, but not waited for. */
+static int ring_await(struct ring *ring, struct end *end, uint64_t need, uint64_t wanted, int64_t until,
+                      struct stretch *found) {
     struct ring_side *side = end->side;
     bool slept = false;
     int error;
     for (unsigned try = 0;; try++) {
-        error = ring_look(ring, end, need, found);
+        error = ring_look(ring, end, wanted, found);
         if (error || found->available >= need)
             break;
         if (until == AT_ONCE) {
@@ -104,7 +105,7 @@ static int ring_await(struct ring *ring, struct end *end, uint64_t need, int64_t
         uint32_t event = atomic_load(&side->event);
         atomic_store(&side->wanted, need);
         slept = true;
-        error = ring_look(ring, end, need, found);
+        error = ring_look(ring, end, wanted, found);
         if (error || found->available >= need)
             break;
         error = futex_sleep(&side->event, event, until);
@@ -163,20 +164,20 @@ static int ring_settle(struct ring *ring, uint32_t framing) {
 
 static int put_bytes(struct ring *ring, const char *data, size_t len, int64_t until, size_t *done) {
     size_t capacity = ring->shown.capacity;
+    bool whole = len <= capacity;
     int error = 0;
-    for (*done = 0; *done < len && !error;) {
-        size_t left = len - *done, need = left;
-        struct stretch found;
-        /* Of a long write, half a ring at a time: not to be woken for each byte that is read. */
-        if (len > capacity)
-            need = until == AT_ONCE ? 1 : left < (capacity + 1) / 2 ? left : (capacity + 1) / 2;
-        error = ring_await(ring, &ring->writer, need, until, &found);
+    while (*done < len && !error) {
+        /* Of a long write, half a ring at a time, so as not to be woken for each byte that is read; less at last. */
+        size_t left = len - *done, half = capacity - capacity / 2, need = whole || left < half ? left : half;
+        struct stretch found = {0, 0};
+        error = ring_await(ring, &ring->writer, need, left, until, &found);
+        if (!whole && (error == EAGAIN || error == ETIMEDOUT) && found.available > 0)
+            error = 0;
         if (!error) {
             size_t size = left < found.available ? left : found.available;
             ring_copy_in(ring, found.position, data + *done, size);
             error = ring_publish(ring, found, size);
-            if (!error)
-                *done += size;
+            *done += error ? 0 : size;
         }
     }
     return error;
@@ -185,7 +186,7 @@ static int put_bytes(struct ring *ring, const char *data, size_t len, int64_t un
 static int put_message(struct ring *ring, const char *data, size_t len, int64_t until, size_t *done) {
     uint32_t header = (uint32_t)len;
     struct stretch found;
-    int error = ring_await(ring, &ring->writer, sizeof header + len, until, &found);
+    int error = ring_await(ring, &ring->writer, sizeof header + len, sizeof header + len, until, &found);
     if (error)
         return error;
     ring_copy_in(ring, found.position, &header, sizeof header);
@@ -197,7 +198,7 @@ static int put_message(struct ring *ring, const char *data, size_t len, int64_t 
 
 static int get_bytes(struct ring *ring, char *data, size_t len, int64_t until, size_t *done) {
     struct stretch found;
-    int error = ring_await(ring, &ring->reader, 1, until, &found);
+    int error = ring_await(ring, &ring->reader, 1, len, until, &found);
     if (error)
         return error;
     *done = len < found.available ? len : found.available;
@@ -209,7 +210,7 @@ static int get_bytes(struct ring *ring, char *data, size_t len, int64_t until, s
 static int get_message(struct ring *ring, char *data, size_t len, int64_t until, size_t *done) {
     uint32_t header;
     struct stretch found;
-    int error = ring_await(ring, &ring->reader, 1, until, &found);
+    int error = ring_await(ring, &ring->reader, 1, 1, until, &found);
     if (error)
         return error;
     if (found.available <= sizeof header)

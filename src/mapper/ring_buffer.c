@@ -62,38 +62,28 @@ struct stretch {
 };
 
 /*
- * Looks how much room or data there is. The other side's position is looked at only if the last known does not give all
- * that is wanted, as it lies in a line that the other side writes. 0, EPIPE (the end is marked; for a reader: and
- * nothing is left) or EBADMSG.
+ * Looks how much room or data there is: at both positions every time, for neither is believed. 0, EPIPE (the end is
+ * marked; for a reader: and nothing is left) or EBADMSG.
  */
-static int ring_look(struct ring *ring, struct end *end, uint64_t wanted, struct stretch *found) {
+static int ring_look(struct ring *ring, struct end *end, struct stretch *found) {
     uint64_t capacity = ring->shown.capacity;
-    uint64_t own = atomic_load(&end->side->position);
+    uint64_t own = atomic_load(&end->side->position), other = atomic_load(&end->other->position);
     bool writes = end == &ring->writer;
-    if (writes && (own & RING_ENDED))
-        return EPIPE;
-    bool ended = false;
-    uint64_t used = writes ? own - end->seen : end->seen - own;
-    if (used > capacity || (writes ? capacity - used : used) < wanted) {
-        uint64_t other = atomic_load(&end->other->position);
-        ended = !writes && (other & RING_ENDED);
-        end->seen = ended ? other & ~RING_ENDED : other;
-        used = writes ? own - end->seen : end->seen - own;
-    }
+    uint64_t head = writes ? own : other, tail = writes ? other : own;
+    uint64_t used = (head & ~RING_ENDED) - tail;
     if (used > capacity)
         return EBADMSG;
     *found = (struct stretch){own, writes ? capacity - used : used};
-    return ended && used == 0 ? EPIPE : 0;
+    return (head & RING_ENDED) && (writes || used == 0) ? EPIPE : 0;
 }
 
-/* Waits until ring_look finds `need` bytes; more are wanted, but not waited for. */
-static int ring_await(struct ring *ring, struct end *end, uint64_t need, uint64_t wanted, int64_t until,
-                      struct stretch *found) {
+/* Waits until ring_look finds `need` bytes. */
+static int ring_await(struct ring *ring, struct end *end, uint64_t need, int64_t until, struct stretch *found) {
     struct ring_side *side = end->side;
     bool slept = false;
     int error;
     for (unsigned try = 0;; try++) {
-        error = ring_look(ring, end, wanted, found);
+        error = ring_look(ring, end, found);
         if (error || found->available >= need)
             break;
         if (until == AT_ONCE) {
@@ -105,7 +95,7 @@ static int ring_await(struct ring *ring, struct end *end, uint64_t need, uint64_
         uint32_t event = atomic_load(&side->event);
         atomic_store(&side->wanted, need);
         slept = true;
-        error = ring_look(ring, end, wanted, found);
+        error = ring_look(ring, end, found);
         if (error || found->available >= need)
             break;
         error = futex_sleep(&side->event, event, until);
@@ -170,7 +160,7 @@ static int put_bytes(struct ring *ring, const char *data, size_t len, int64_t un
         /* Of a long write, half a ring at a time, so as not to be woken for each byte that is read; less at last. */
         size_t left = len - *done, half = capacity - capacity / 2, need = whole || left < half ? left : half;
         struct stretch found = {0, 0};
-        error = ring_await(ring, &ring->writer, need, left, until, &found);
+        error = ring_await(ring, &ring->writer, need, until, &found);
         if (!whole && (error == EAGAIN || error == ETIMEDOUT) && found.available > 0)
             error = 0;
         if (!error) {
@@ -186,7 +176,7 @@ static int put_bytes(struct ring *ring, const char *data, size_t len, int64_t un
 static int put_message(struct ring *ring, const char *data, size_t len, int64_t until, size_t *done) {
     uint32_t header = (uint32_t)len;
     struct stretch found;
-    int error = ring_await(ring, &ring->writer, sizeof header + len, sizeof header + len, until, &found);
+    int error = ring_await(ring, &ring->writer, sizeof header + len, until, &found);
     if (error)
         return error;
     ring_copy_in(ring, found.position, &header, sizeof header);
@@ -198,7 +188,7 @@ static int put_message(struct ring *ring, const char *data, size_t len, int64_t 
 
 static int get_bytes(struct ring *ring, char *data, size_t len, int64_t until, size_t *done) {
     struct stretch found;
-    int error = ring_await(ring, &ring->reader, 1, len, until, &found);
+    int error = ring_await(ring, &ring->reader, 1, until, &found);
     if (error)
         return error;
     *done = len < found.available ? len : found.available;
@@ -210,7 +200,7 @@ static int get_bytes(struct ring *ring, char *data, size_t len, int64_t until, s
 static int get_message(struct ring *ring, char *data, size_t len, int64_t until, size_t *done) {
     uint32_t header;
     struct stretch found;
-    int error = ring_await(ring, &ring->reader, 1, 1, until, &found);
+    int error = ring_await(ring, &ring->reader, 1, until, &found);
     if (error)
         return error;
     if (found.available <= sizeof header)

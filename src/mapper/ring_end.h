@@ -37,7 +37,6 @@ enum {
 /* One side of the ring, in a handle. Lines apart: a process may have a writer and a reader. */
 struct end {
     _Alignas(RING_LINE) struct ring_side *side, *other;
-    uint64_t seen;         /* the other side's position when last looked at; under the turn */
     uint64_t role;         /* RING_SPSC: what `side->role` was when it became ours; under `busy` */
     _Atomic uint32_t busy; /* RING_SPSC: a thread is at it */
 };

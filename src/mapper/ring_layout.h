@@ -42,7 +42,7 @@
  * **Order.** A position is published with release and read with acquire, so that the bytes are there before it, and
  * read out before their place is used again. Publishing and then looking at `wanted`, storing `wanted` and then looking
  * at the position: of these four at least one sees the other's (sequential consistency), so no wake-up is lost. A
- * turn is taken with acquire and released with release, which orders what its owners note in a handle of theirs.
+ * turn is taken with acquire and released with release, so that its owners follow each other.
  */
 #ifndef RING_LAYOUT_H
 #define RING_LAYOUT_H

@@ -43,7 +43,7 @@ static void a_ring_is_made_once(void) {
     expect_null(create_ring_buffer(ring_name("a"), 100), EEXIST);
     expect(ring_write(ring, "abc", 3), 3);
 
-    /* What a creator that crashed has left. The old ring stays what it was, and does not take the new one's name away. */
+    /* What a creator that crashed has left. The old ring stays what it was; its end leaves the new one's name alone. */
     umask(0);
     t_ring_buffer *other = opened(create_ring_buffer_ex(ring_name("a"), 50, RING_REPLACE, 0640));
     check(fstat(other->mapping->fd, &region) == 0 && (region.st_mode & 0777) == 0640, "its mode is %o", region.st_mode);

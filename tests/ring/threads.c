@@ -1,6 +1,6 @@
 /*
- * Threads at one ring: on one handle, and on one for each. Who waits, what wakes him, and that no byte is lost, changed,
- * given twice or given to the wrong place, however many write and read.
+ * Threads at one ring: on one handle, and on one for each. Who waits, what wakes him, and that no byte is lost,
+ * changed, given twice or given to the wrong place, however many write and read.
  */
 #include "ring/ring.h"
 #include "threads/random.h"

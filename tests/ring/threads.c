@@ -290,6 +290,7 @@ static void the_end_wakes_all(void) {
             threads[i] = thread_begins(read_one, ring);
         until_asleep(&shared_of(ring)->readers);
         ring_close(ring);
+        check(atomic_load(&shared_of(ring)->readers.event) == 1, "the readers were not woken");
         for (size_t i = 0; i < each; i++)
             check(thread_ends(threads[i]) == 0, "a reader did not come to the end");
         destroy_ring_buffer(ring);
@@ -300,6 +301,7 @@ static void the_end_wakes_all(void) {
             threads[i] = thread_begins(write_ten, ring);
         until_asleep(&shared_of(ring)->writers);
         ring_close(ring);
+        check(atomic_load(&shared_of(ring)->writers.event) == 1, "the writers were not woken");
         for (size_t i = 0; i < each; i++)
             check(thread_ends(threads[i]) == (void *)-1, "a writer went on after the end");
         destroy_ring_buffer(ring);
@@ -309,6 +311,34 @@ static void the_end_wakes_all(void) {
         until_asleep(&shared_of(ring)->writers);
         ring_close(ring);
         check(thread_ends(threads[0]) == (void *)10, "a long write does not say how far it came");
+        destroy_ring_buffer(ring);
+    }
+}
+
+static void *write_until_the_end(void *ring) {
+    uintptr_t written = 0;
+    while (ring_write(ring, "abc", 3) == 3)
+        written += 3;
+    return (void *)written;
+}
+
+/* A write that the end overtakes fails: once a reader was told of it, nothing comes any more. */
+static void the_end_is_the_end(void) {
+    char out[64];
+    for (int i = 0; i < 2000 / SLOWER; i++) {
+        t_ring_buffer *ring = a_ring(1 << 16, i % 2 ? RING_SPSC : 0);
+        pthread_t thread = thread_begins(write_until_the_end, ring);
+        uintptr_t came = 0;
+        for (;;) {
+            ssize_t length = ring_read(ring, out, sizeof out);
+            came += (uintptr_t)length;
+            if (length == 0)
+                break;
+            if (came > (uintptr_t)i % 500)
+                ring_close(ring);
+        }
+        check((void *)came == thread_ends(thread), "not as many bytes came as were written");
+        check((*ring->head & ~RING_ENDED) == *ring->tail, "more came after the end");
         destroy_ring_buffer(ring);
     }
 }
@@ -391,6 +421,7 @@ static const struct test_case cases[] = {
     {"a large write is not starved by small ones", a_large_write_is_not_starved},
     {"who sleeps is woken, and not for too little", who_sleeps_is_woken},
     {"the end wakes all", the_end_wakes_all},
+    {"the end is the end", the_end_is_the_end},
     {"a turn is waited for no longer than that", a_turn_is_waited_for_no_longer_than_that},
     {"with RING_SPSC, of two threads on one handle one gets EBUSY", of_two_threads_on_one_handle_one_gets_ebusy},
     {"a signal does not end a wait", a_signal_does_not_end_a_wait},

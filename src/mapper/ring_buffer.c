@@ -62,53 +62,83 @@ struct stretch {
 };
 
 /*
- * Looks how much room or data there is: at both positions every time, for neither is believed. 0, EPIPE (the end is
- * marked; for a reader: and nothing is left) or EBADMSG.
+ * Looks how much room or data there is; at the other side's position only if the last known does not give all that is
+ * wanted, for it lies in a line that the other side writes. 0, EPIPE (the end is marked; for a reader: and nothing is
+ * left) or EBADMSG.
  */
-static int ring_look(struct ring *ring, struct end *end, struct stretch *found) {
-    uint64_t capacity = ring->shown.capacity;
-    uint64_t own = atomic_load(&end->side->position), other = atomic_load(&end->other->position);
-    bool writes = end == &ring->writer;
-    uint64_t head = writes ? own : other, tail = writes ? other : own;
-    uint64_t used = (head & ~RING_ENDED) - tail;
-    if (used > capacity)
-        return EBADMSG;
+static int ring_look(struct ring *ring, struct end *end, uint64_t wanted, struct stretch *found) {
+    uint64_t capacity = ring->shown.capacity, own = atomic_load(&end->side->position), other = end->seen;
+    bool writes = end == &ring->writer, ended = writes && (own & RING_ENDED);
+    if (ended)
+        return EPIPE;
+    uint64_t used = writes ? own - other : other - own;
+    if (used > capacity || (writes ? capacity - used : used) < wanted) {
+        other = atomic_load(&end->other->position);
+        ended = !writes && (other & RING_ENDED);
+        other -= ended ? RING_ENDED : 0;
+        used = writes ? own - other : other - own;
+        if (used > capacity)
+            return EBADMSG;
+        end->seen = other;
+    }
     *found = (struct stretch){own, writes ? capacity - used : used};
-    return (head & RING_ENDED) && (writes || used == 0) ? EPIPE : 0;
+    return ended && used == 0 ? EPIPE : 0;
 }
 
-/* Waits until ring_look finds `need` bytes. */
-static int ring_await(struct ring *ring, struct end *end, uint64_t need, int64_t until, struct stretch *found) {
+/*
+ * Waits until ring_look finds `need` bytes; more are wanted, but not waited for. Where spinning was in vain, as on one
+ * CPU it is, it is done less and less.
+ */
+static int ring_await(struct ring *ring, struct end *end, uint64_t need, uint64_t wanted, int64_t until,
+                      struct stretch *found) {
     struct ring_side *side = end->side;
     bool slept = false;
+    unsigned try = 0;
     int error;
-    for (unsigned try = 0;; try++) {
-        error = ring_look(ring, end, found);
+    for (;; try++) {
+        error = ring_look(ring, end, wanted, found);
         if (error || found->available >= need)
             break;
         if (until == AT_ONCE) {
             error = EAGAIN;
             break;
         }
-        if (dally(try))
+        if (spin(try << end->vain))
             continue;
         uint32_t event = atomic_load(&side->event);
         atomic_store(&side->wanted, need);
         slept = true;
-        error = ring_look(ring, end, found);
+        error = ring_look(ring, end, wanted, found);
         if (error || found->available >= need)
             break;
         error = futex_sleep(&side->event, event, until);
         if (error)
             break;
     }
-    if (slept)
+    if (slept) {
         atomic_store(&side->wanted, 0);
+        end->vain += end->vain < VAIN_MOST;
+    } else if (try > 0) {
+        end->vain = 0;
+    }
     return error;
 }
 
 static size_t ring_place(const struct ring *ring, uint64_t position) {
     return ring->mask ? position & ring->mask : position % ring->shown.capacity;
+}
+
+/*
+ * Small writes that come one after another are slow where their lines are still in the reader's cache: publishing has
+ * to wait for each of them to be had. So they are asked for some writes before.
+ */
+static void prefetch_for_writing(const char *data, size_t size) {
+    for (size_t at = 0; at < size; at += 64)
+#if defined(__x86_64__)
+        __asm__ volatile("prefetchw %0" : : "m"(data[at])); /* the compiler's own is one for reading */
+#else
+        __builtin_prefetch(data + at, 1);
+#endif
 }
 
 static void ring_copy_in(struct ring *ring, uint64_t position, const void *from, size_t size) {
@@ -117,6 +147,8 @@ static void ring_copy_in(struct ring *ring, uint64_t position, const void *from,
         first = size;
     memcpy(ring->shown.data + at, from, first);
     memcpy(ring->shown.data, (const char *)from + first, size - first);
+    if (size <= AHEAD && at + AHEAD + size <= ring->shown.capacity)
+        prefetch_for_writing(ring->shown.data + at + AHEAD, size);
 }
 
 static void ring_copy_out(const struct ring *ring, uint64_t position, void *to, size_t size) {
@@ -160,7 +192,7 @@ static int put_bytes(struct ring *ring, const char *data, size_t len, int64_t un
         /* Of a long write, half a ring at a time, so as not to be woken for each byte that is read; less at last. */
         size_t left = len - *done, half = capacity - capacity / 2, need = whole || left < half ? left : half;
         struct stretch found = {0, 0};
-        error = ring_await(ring, &ring->writer, need, until, &found);
+        error = ring_await(ring, &ring->writer, need, left, until, &found);
         if (!whole && (error == EAGAIN || error == ETIMEDOUT) && found.available > 0)
             error = 0;
         if (!error) {
@@ -176,7 +208,7 @@ static int put_bytes(struct ring *ring, const char *data, size_t len, int64_t un
 static int put_message(struct ring *ring, const char *data, size_t len, int64_t until, size_t *done) {
     uint32_t header = (uint32_t)len;
     struct stretch found;
-    int error = ring_await(ring, &ring->writer, sizeof header + len, until, &found);
+    int error = ring_await(ring, &ring->writer, sizeof header + len, sizeof header + len, until, &found);
     if (error)
         return error;
     ring_copy_in(ring, found.position, &header, sizeof header);
@@ -188,7 +220,7 @@ static int put_message(struct ring *ring, const char *data, size_t len, int64_t 
 
 static int get_bytes(struct ring *ring, char *data, size_t len, int64_t until, size_t *done) {
     struct stretch found;
-    int error = ring_await(ring, &ring->reader, 1, until, &found);
+    int error = ring_await(ring, &ring->reader, 1, len, until, &found);
     if (error)
         return error;
     *done = len < found.available ? len : found.available;
@@ -200,7 +232,7 @@ static int get_bytes(struct ring *ring, char *data, size_t len, int64_t until, s
 static int get_message(struct ring *ring, char *data, size_t len, int64_t until, size_t *done) {
     uint32_t header;
     struct stretch found;
-    int error = ring_await(ring, &ring->reader, 1, until, &found);
+    int error = ring_await(ring, &ring->reader, 1, 1, until, &found);
     if (error)
         return error;
     if (found.available <= sizeof header)

@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,8 +22,9 @@
 #include <unistd.h>
 
 enum {
-    SPINS = 100,        /* looks before others are let run, */
-    YIELDS = 8,         /* and again before sleeping */
+    SPINS = 30,         /* looks before sleeping: some hundred nanoseconds, to two microseconds */
+    VAIN_MOST = 4,      /* then it is a few looks */
+    AHEAD = 1024,       /* bytes: see prefetch_for_writing */
     SLICE_MS = 100,     /* the longest sleep without a look */
     CREATION_MS = 1000, /* that an attaching process waits for the creator */
     NS_PER_MS = 1000000,
@@ -38,6 +38,8 @@ enum {
 struct end {
     _Alignas(RING_LINE) struct ring_side *side, *other;
     uint64_t role;         /* RING_SPSC: what `side->role` was when it became ours; under `busy` */
+    uint64_t seen;         /* the other side's position when last looked at: it is no less now; under the turn */
+    unsigned vain;         /* the last waits that spun for nothing; under the turn or `busy` */
     _Atomic uint32_t busy; /* RING_SPSC: a thread is at it */
 };
 
@@ -117,19 +119,14 @@ static inline int64_t deadline(int timeout_ms) {
     return timeout_ms < 0 ? FOREVER : now_ns() + (int64_t)timeout_ms * NS_PER_MS;
 }
 
-/* Time passes, for the try'th time; false: it is time to sleep. */
-static inline bool dally(unsigned try) {
-    if (try >= SPINS + YIELDS)
-        return false;
+/* Some time passes, for the try'th time; false: it is time to sleep. */
+static inline bool spin(unsigned try) {
     if (try >= SPINS)
-        sched_yield();
-    else
+        return false;
 #if defined(__x86_64__)
-        __builtin_ia32_pause();
+    __builtin_ia32_pause();
 #elif defined(__aarch64__)
-        __asm__ volatile("yield");
-#else
-        __asm__ volatile("");
+    __asm__ volatile("isb");
 #endif
     return true;
 }
@@ -215,7 +212,7 @@ static inline int turn_take(struct end *end, int64_t until) {
             error = EDEADLK;
         } else if (until == AT_ONCE && try >= SPINS) {
             error = EAGAIN;
-        } else if (!dally(try)) {
+        } else if (!spin(try)) {
             waiters = FUTEX_WAITERS;
             error = turn_wait(turn, word, until);
         }

@@ -4,8 +4,8 @@
  *     | struct ring_shared (up to RING_DATA) | capacity bytes of data |
  *
  * There are no pointers in it, for it lies at another address in each process; and nothing in it is believed: every
- * process keeps the capacity in memory of its own, and a pair of positions that cannot be is an error (EBADMSG), before
- * anything is copied. So whatever is written into these pages, no access goes beyond them.
+ * process keeps the capacity in memory of its own, and positions that an operation uses and that cannot be are an error
+ * (EBADMSG), before anything is copied. So whatever is written into these pages, no access goes beyond them.
  *
  * **Positions.** `writers.position` is the head: bytes written; `readers.position` the tail: bytes read.
  *
@@ -42,7 +42,8 @@
  * **Order.** A position is published with release and read with acquire, so that the bytes are there before it, and
  * read out before their place is used again. Publishing and then looking at `wanted`, storing `wanted` and then looking
  * at the position: of these four at least one sees the other's (sequential consistency), so no wake-up is lost. A
- * turn is taken with acquire and released with release, so that its owners follow each other.
+ * turn is taken with acquire and released with release, which orders what its owners note in a handle of theirs: the
+ * other side's position when they last looked. It only grows, so the room or data that follows from it is there.
  */
 #ifndef RING_LAYOUT_H
 #define RING_LAYOUT_H
@@ -58,12 +59,13 @@
 enum ring_framing { RING_UNDECIDED, RING_BYTES, RING_MESSAGES };
 
 struct ring_side {
-    /* Written at each operation, by those of this side. */
-    _Alignas(RING_LINE) _Atomic uint64_t position; /* by the owner of the turn; its highest bit by anyone */
-    _Atomic uint64_t role;                         /* RING_SPSC: who plays this side; 0: nobody yet */
-    _Atomic uint32_t turn;                         /* whose turn it is; 0: nobody's */
-    _Atomic uint32_t inherited;                    /* times that turn or role came from a dead owner */
-    /* Read by the other side at each operation, written when this one sleeps. */
+    /* Written at each operation by this side, and read by the other when it needs to know. */
+    _Alignas(RING_LINE) _Atomic uint64_t position; /* by the owner of the turn; the head's highest bit by anyone */
+    /* For this side alone. */
+    _Alignas(RING_LINE) _Atomic uint64_t role; /* RING_SPSC: who plays this side; 0: nobody yet */
+    _Atomic uint32_t turn;                     /* whose turn it is; 0: nobody's */
+    _Atomic uint32_t inherited;                /* times that turn or role came from a dead owner */
+    /* Read by the other side at each operation, and written when this one sleeps. */
     _Alignas(RING_LINE) _Atomic uint64_t wanted; /* bytes that are slept for; 0: none */
     _Atomic uint32_t event;                      /* counts wake-ups */
 };

@@ -160,31 +160,35 @@ $(foreach v,asan tsan,$(eval $(call mapper_test_rule,tests-$(v),$(MAPPER_SRCS:%.
 -include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d) $(MAPPER_TESTS:.t=.d)
 
 # ---------------------------------------------------------------------------------------- the benchmarks
-# Linked with nothing of ours: the allocator under test is preloaded. bench/*.cc make one program, on google-benchmark.
+# Linked with nothing of ours: the allocator under test is preloaded. bench/*.cc make one program, on google-benchmark;
+# but bench/ring.cc is one of its own, of the second library.
 ifeq ($(origin CXX),default)
 CXX         := $(CROSS)g++
 endif
-SUITE_SRCS  := $(wildcard bench/*.cc)
+SUITE_SRCS  := $(filter-out bench/ring.cc,$(wildcard bench/*.cc))
 SUITE_OBJS  := $(SUITE_SRCS:%.cc=$(BUILD)/%.o)
 SUITE_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wstrict-prototypes,$(WARN)) -O2 -g -fno-builtin -pthread \
                -MMD -MP
 # For the self-test: glibc's malloc, slow, leaking, and neither.
 PLANTED     := $(patsubst %,$(BUILD)/bench/planted-%.so,delay leak nothing)
 
-bench: $(BUILD)/bench/kvserver $(BUILD)/bench/suite $(BUILD)/bench/nothing $(PLANTED)
+bench: $(BUILD)/bench/kvserver $(BUILD)/bench/suite $(BUILD)/bench/ring $(BUILD)/bench/nothing $(PLANTED)
 
 $(BUILD)/bench/%.o: bench/%.cc Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CXX) $(SUITE_FLAGS) -c $< -o $@
 $(BUILD)/bench/suite: $(SUITE_OBJS)
 	$(CXX) -pthread $^ -lbenchmark -ldl -o $@
+$(BUILD)/bench/ring.o: SUITE_FLAGS += -Iinclude
+$(BUILD)/bench/ring: $(BUILD)/bench/ring.o $(BUILD)/libmemory_mapper.a
+	$(CXX) -pthread $^ -lbenchmark -o $@
 $(BUILD)/bench/planted-%.so: bench/planted.c Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(STD) $(WARN) -O2 -fno-builtin -fPIC -shared -DPLANTED_$* $< -o $@
 $(BUILD)/bench/%: bench/%.c Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(STD) $(WARN) -Iinclude -O2 -g -fno-builtin -pthread -MMD -MP $< -ldl -o $@
--include $(SUITE_OBJS:.o=.d) $(BUILD)/bench/kvserver.d
+-include $(SUITE_OBJS:.o=.d) $(BUILD)/bench/ring.d $(BUILD)/bench/kvserver.d
 
 # ------------------------------------------------------------------------------------------- installing
 # A program may call malloc through its other libraries alone: the linker is to take ours for it all the same.

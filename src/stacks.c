@@ -207,6 +207,8 @@ void stacks_print(struct text *text, uint32_t id, const char *indent) {
         text_add(text, indent);
         print_call(text, pcs[i]);
         text_add(text, "\n");
+        if (text->length > text->capacity / 2 && text->fd >= 0) /* so that other threads' lines come between lines */
+            text_flush(text);
     }
 }
 

@@ -146,8 +146,9 @@ has_whole_lines() {
 }
 
 ok "with CADASTRE_ABORT and all modes it dies" dies CADASTRE_ABORT=1 "${all[@]}" -- "$WORK/twice"
-ok "of a double free" contains "): double free: block of class " "$WORK/errors"
+ok "of a double free" contains "): double free: block of 42 bytes, arena " "$WORK/errors"
 ok "after it was told who freed it first" contains "cadastre:   given back by thread " "$WORK/errors"
+ok "and who does now" contains "cadastre:   called by thread " "$WORK/errors"
 ok "with the stack" contains "_when_it_calls_itself_again_and_again+" "$WORK/errors"
 ok "in whole lines" has_whole_lines
 ok "without a leak report" lacks "cadastre: leaks:" "$WORK/errors"

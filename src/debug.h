@@ -14,6 +14,13 @@ INLINE bool debug_is_on(void) {
     return UNLIKELY(process_debugs);
 }
 
+/* What a function returns whose frame is to stand until then: no tail call. Frame pointers are followed from there, in
+ * a program without tables of its frames. */
+INLINE void *debug_keep_frame(void *result) {
+    __asm__ volatile("" : "+r"(result));
+    return result;
+}
+
 /* As malloc, aligned_alloc (a power of two) and calloc of one element, which their callers have checked. `frame` is
  * the __builtin_frame_address(0) of a function that the program called. */
 void *debug_take(size_t size, size_t alignment, bool zero, const void *frame);

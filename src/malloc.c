@@ -14,7 +14,7 @@
 
 /* --------------------------------------------------------------------------------------------------- taking */
 static NOINLINE void *malloc_debug(size_t size) {
-    return debug_take(size, 1, false, __builtin_frame_address(0));
+    return debug_keep_frame(debug_take(size, 1, false, __builtin_frame_address(0)));
 }
 
 static NOINLINE void *malloc_slow(size_t size) {
@@ -29,7 +29,7 @@ static NOINLINE void *malloc_slow(size_t size) {
 }
 
 static NOINLINE void *calloc_debug(size_t size) {
-    return debug_take(size, 1, true, __builtin_frame_address(0));
+    return debug_keep_frame(debug_take(size, 1, true, __builtin_frame_address(0)));
 }
 
 static NOINLINE void *calloc_slow(size_t size) {

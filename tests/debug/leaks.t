@@ -87,6 +87,7 @@ ends "$library" preloaded
 for mode in pie static static-pie; do
     ends '' "$mode" "-$mode" "$BUILD/libcadastre.a"
 done
+ends '' "static, with frame pointers" -static -fno-omit-frame-pointer "$BUILD/libcadastre.a"
 ends '' "static, with tables" -static -Wl,--eh-frame-hdr "$BUILD/libcadastre.a"
 
 # What the C library takes for a program, the program has to free: also where the stack ends in the library.

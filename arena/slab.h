@@ -67,6 +67,12 @@ INLINE unsigned slab_arena(const struct slab_line *line) {
     return OWNER_ARENA(load_relaxed(&line->owner));
 }
 
+/* Of the slab that an address lies in; ARENA_NONE: in none. */
+INLINE unsigned slab_arena_at(uintptr_t address) {
+    const struct slab_line *line = directory_find(address);
+    return load_relaxed(&line->reciprocal) == 0 ? ARENA_NONE : slab_arena(line);
+}
+
 INLINE unsigned slab_class(const struct slab_line *line) {
     return OWNER_CLASS(load_relaxed(&line->owner));
 }

@@ -20,7 +20,6 @@
 #define FILL_GIVEN  0x55
 #define FILL_CANARY 0xCA
 #define CANARY_MIN  ((size_t)8) /* bytes behind every block, at the least */
-#define CONTEXT_MAX 6000
 
 static _Atomic size_t calls; /* for CADASTRE_CHECK_EACH */
 
@@ -43,37 +42,76 @@ static uint32_t scribble_period(void) {
     return scribbles() ? period : 0;
 }
 
-static struct ledger_entry entry_for(void *block, size_t size, size_t capacity, bool live, const void *frame) {
-    return (struct ledger_entry){(uintptr_t)block, size, capacity, record_stack(frame), current_thread(), 0, live};
+static struct ledger_entry entry_for(void *block, size_t size, size_t capacity, unsigned arena, bool live,
+                                     const void *frame) {
+    return (struct ledger_entry){.address = (uintptr_t)block,
+                                 .size = size,
+                                 .capacity = capacity,
+                                 .stack = record_stack(frame),
+                                 .thread = current_thread(),
+                                 .arena = (uint16_t)arena,
+                                 .live = live};
 }
 
-static void add_context(struct text *text, const struct ledger_entry *entry) {
-    text_add(text, entry->live ? "cadastre:   taken by thread " : "cadastre:   given back by thread ");
-    text_add_decimal(text, entry->thread);
-    text_add(text, entry->stack != 0 ? ", at\n" : "\n");
-    stacks_print(text, entry->stack, "cadastre:     ");
-    while (text->buffer[text->length - 1] != '\n') /* cut: by the last line, or more */
-        text->length--;
+/* What is known besides the fault itself. */
+struct context {
+    const void *frame;                /* of the call that is to blame, as debug_take has it; NULL: it only found it */
+    const struct ledger_entry *entry; /* NULL: there is none */
+};
+
+static void add_who(struct text *text, const char *what, uint32_t thread, uint32_t stack) {
+    text_add(text, what);
+    text_add_decimal(text, thread);
+    text_add(text, stack != 0 ? ", at\n" : "\n");
+    stacks_print(text, stack, "cadastre:     ");
 }
 
-static void report_pointer(const char *call, const void *block) {
-    char more[CONTEXT_MAX];
-    struct text text = {more, 0, sizeof more - 1, -1};
+static void add_context(struct text *text, const void *argument) {
+    const struct context *context = argument;
+    const struct ledger_entry *entry = context->entry;
+    if (context->frame != NULL)
+        add_who(text, "cadastre:   called by thread ", current_thread(), record_stack(context->frame));
+    if (entry != NULL)
+        add_who(text, entry->live ? "cadastre:   taken by thread " : "cadastre:   given back by thread ", entry->thread,
+                entry->stack);
+}
+
+/* Where the block around an address begins; or the address. */
+static uintptr_t start_of(uintptr_t address) {
+    const struct slab_line *line = directory_find(address);
+    struct large_view view;
+    if (load_relaxed(&line->reciprocal) == 0)
+        return large_find(address, &view) ? view.start : address;
+    return address - (address & (UNIT_SIZE - 1)) % slab_block_size(line);
+}
+
+void debug_report_pointer(const char *call, const void *block, const void *frame) {
+    uintptr_t address = (uintptr_t)block;
     struct ledger_entry entry;
-    if (ledger_find((uintptr_t)block, &entry))
-        add_context(&text, &entry);
-    more[text.length] = '\0';
-    misuse_report_pointer(call, block, more);
+    bool known = process_debugs && (ledger_find(address, &entry) || ledger_find(start_of(address), &entry));
+    const struct context context = {frame, known ? &entry : NULL};
+    const struct message_more more = {add_context, &context};
+    if (known && entry.address == address && !entry.live)
+        misuse_report_freed(call, block, entry.size, entry.arena, &more);
+    else
+        misuse_report_pointer(call, block, process_debugs ? &more : NULL);
+}
+
+void debug_report_given(const char *call, const void *block, const char *what, size_t given, size_t size,
+                        size_t capacity, const void *frame) {
+    struct ledger_entry entry;
+    bool known = process_debugs && ledger_find((uintptr_t)block, &entry);
+    const struct context context = {frame, known ? &entry : NULL};
+    const struct message_more more = {add_context, &context};
+    misuse_report_given(call, block, what, given, size, capacity, process_debugs ? &more : NULL);
 }
 
 /* A byte that is not what it was set to, and what it is. */
 static void report_byte(const char *call, const char *what, const struct ledger_entry *entry, size_t offset,
-                        uint8_t byte) {
-    char more[CONTEXT_MAX];
-    struct text text = {more, 0, sizeof more - 1, -1};
-    add_context(&text, entry);
-    more[text.length] = '\0';
-    misuse_report_byte(call, what, (const void *)entry->address, entry->size, offset, byte, more);
+                        uint8_t byte, const void *frame) {
+    const struct context context = {frame, entry->thread != 0 ? entry : NULL};
+    const struct message_more more = {add_context, &context};
+    misuse_report_byte(call, what, (const void *)entry->address, entry->size, entry->arena, offset, byte, &more);
 }
 
 /* ----------------------------------------------------------------------------------------------- contents */
@@ -97,14 +135,15 @@ static size_t find_overrun(const struct ledger_entry *entry) {
     return find_other((const uint8_t *)entry->address, entry->size, entry->capacity, FILL_CANARY);
 }
 
-static void report_overrun(const char *call, const struct ledger_entry *entry, size_t at, uint8_t byte) {
-    report_byte(call, "written past the end of the block", entry, at, byte);
+static void report_overrun(const char *call, const struct ledger_entry *entry, size_t at, uint8_t byte,
+                           const void *frame) {
+    report_byte(call, "written past the end of the block", entry, at, byte, frame);
 }
 
-static void check_canary(const char *call, const struct ledger_entry *entry) {
+static void check_canary(const char *call, const struct ledger_entry *entry, const void *frame) {
     size_t at = find_overrun(entry);
     if (at < entry->capacity)
-        report_overrun(call, entry, at, ((const uint8_t *)entry->address)[at]);
+        report_overrun(call, entry, at, ((const uint8_t *)entry->address)[at], frame);
 }
 
 static void fill_taken(uint8_t *block, size_t size) {
@@ -135,32 +174,118 @@ static size_t find_written(const uint8_t *bytes, size_t capacity, bool may_be_ze
     return capacity;
 }
 
+/* Whether fill_given left a mark in the block that is still to be there. */
+static bool is_marked(const struct ledger_entry *entry) {
+    return entry->filled != 0 && entry->filled == load_acquire(&process_scribble_period);
+}
+
 static void check_given(const char *call, void *block, size_t capacity, bool may_be_zero) {
     const uint8_t *bytes = block;
     struct ledger_entry entry;
-    if (!ledger_find((uintptr_t)block, &entry) || entry.filled == 0 ||
-        entry.filled != load_acquire(&process_scribble_period))
+    if (!ledger_find((uintptr_t)block, &entry) || !is_marked(&entry))
         return;
     capacity = min_size(capacity, entry.capacity);
     size_t at = find_written(bytes, capacity, may_be_zero);
     if (at < capacity) {
-        report_byte(call, "written after it was freed", &entry, at, bytes[at]);
+        report_byte(call, "written after it was freed", &entry, at, bytes[at], NULL);
         memset(block, FILL_GIVEN, capacity); /* once is enough */
     }
 }
 
-/* ------------------------------------------------------------------------------------------------- giving back */
-static unsigned arena_of(const void *block) {
-    const struct slab_line *line = directory_find((uintptr_t)block);
-    return load_relaxed(&line->reciprocal) == 0 ? ARENA_NONE : slab_arena(line);
+/* The same of memory that nobody had since the kernel gave it, zero: it may have been another's before that, whose
+ * blocks began elsewhere. LARGE ones, which may be huge, are looked at if they were freed at the same address. */
+static void check_untouched(void *block, size_t size, size_t capacity) {
+    const uint8_t *bytes = block;
+    unsigned arena = slab_arena_at((uintptr_t)block);
+    struct ledger_entry entry;
+    bool is_known = ledger_find((uintptr_t)block, &entry) && is_marked(&entry);
+    if (!is_known && (!scribbles() || arena == ARENA_NONE))
+        return;
+    if (!is_known)
+        entry = (struct ledger_entry){
+            .address = (uintptr_t)block, .size = size, .capacity = capacity, .arena = (uint16_t)arena};
+    capacity = min_size(capacity, entry.capacity);
+    size_t at = find_other(bytes, 0, capacity, 0);
+    if (at < capacity) {
+        report_byte("malloc", is_known ? "written after it was freed" : "written while it was free", &entry, at,
+                    bytes[at], NULL);
+        memset(block, 0, capacity);
+    }
 }
 
+/* ------------------------------------------------------------------------------------------------- checking */
+#define FAULTS_MAX 16
+
+struct overruns {
+    bool only_new; /* not what an earlier check has found */
+    size_t found;
+    struct overrun {
+        struct ledger_entry entry;
+        size_t at;
+        uint8_t byte;
+    } list[FAULTS_MAX];
+};
+
+static void check_entry(void *argument, struct ledger_entry *entry) {
+    struct overruns *overruns = argument;
+    size_t at = find_overrun(entry);
+    if (at == entry->capacity || (entry->is_told && overruns->only_new))
+        return;
+    entry->is_told = true;
+    if (overruns->found++ < FAULTS_MAX)
+        overruns->list[overruns->found - 1] = (struct overrun){*entry, at, ((const uint8_t *)entry->address)[at]};
+}
+
+static void report_structure(const char *what, unsigned arena) {
+    char line[120];
+    struct text text = {line, 0, sizeof line - 1, -1};
+    text_add(&text, what);
+    if (arena != ARENA_NONE) {
+        text_add(&text, ", arena ");
+        text_add_decimal(&text, arena);
+    }
+    line[text.length] = '\0';
+    message_print(line);
+}
+
+static int check(bool only_new) {
+    struct overruns overruns = {.only_new = only_new};
+    int faults = 0;
+    if (misuse_is_inside_malloc("cadastre_check"))
+        return 0;
+    process_enter();
+    for (unsigned i = 0; i < arenas_count(); i++) {
+        if (!arena_is_valid(arenas_at(i))) {
+            report_structure("check: the zones and slabs contradict each other", i);
+            faults++;
+        }
+    }
+    if (!large_is_valid()) {
+        report_structure("check: the tree of LARGE mappings is broken", ARENA_NONE);
+        faults++;
+    }
+    ledger_visit_live(check_entry, &overruns);
+    for (size_t i = 0; i < min_size(overruns.found, FAULTS_MAX); i++)
+        report_overrun("cadastre_check", &overruns.list[i].entry, overruns.list[i].at, overruns.list[i].byte, NULL);
+    return (int)min_size((size_t)faults + overruns.found, INT32_MAX);
+}
+
+PUBLIC int cadastre_check(void) {
+    return check(false);
+}
+
+/* Of a fault that stays it tells once, or no other report would be seen for it. */
+static void check_each(void) {
+    size_t each = option_value(OPTION_CHECK_EACH);
+    if (each != 0 && (add_relaxed(&calls, 1) + 1) % each == 0)
+        check(true);
+}
+
+/* ------------------------------------------------------------------------------------------------- giving back */
 /* A block that is not live any more goes back for good. */
 static void release(void *block, size_t capacity) {
     check_given("quarantine", block, capacity, false);
-    if (!scribbles() && option_value(OPTION_STACKS) == 0)
-        ledger_forget_freed((uintptr_t)block);
-    if (arena_of(block) != ARENA_NONE)
+    if (slab_arena_at((uintptr_t)block) != ARENA_NONE)
         tcache_return(block);
     else if (large_give_held(block))
         arenas_keep_contract();
@@ -181,31 +306,25 @@ static bool end_life(void *block) {
     return atomic_exchange_explicit(state, STATE_USED, memory_order_relaxed) >= STATE_LIVE;
 }
 
-static void check_each(void) {
-    size_t each = option_value(OPTION_CHECK_EACH);
-    if (each != 0 && (add_relaxed(&calls, 1) + 1) % each == 0)
-        cadastre_check();
-}
-
 void debug_give(const char *call, void *block, const void *frame) {
     struct ledger_entry entry;
     check_each();
     bool known = ledger_take_live((uintptr_t)block, &entry);
     if (!known && !request_describe(block, &entry.size, &entry.capacity)) {
-        report_pointer(call, block);
+        debug_report_pointer(call, block, frame);
         return;
     }
     if (known)
-        check_canary(call, &entry);
-    unsigned arena = arena_of(block);
+        check_canary(call, &entry, frame);
+    unsigned arena = slab_arena_at((uintptr_t)block);
     if (!end_life(block)) {
-        report_pointer(call, block);
+        debug_report_pointer(call, block, frame);
         return;
     }
     history_add(HISTORY_GIVE, (uintptr_t)block, entry.size, (uint16_t)arena, current_thread());
     uint32_t period = scribble_period();
     fill_given(block, entry.capacity, period != 0);
-    struct ledger_entry freed = entry_for(block, entry.size, entry.capacity, false, frame);
+    struct ledger_entry freed = entry_for(block, entry.size, entry.capacity, arena, false, frame);
     freed.filled = period;
     ledger_put(freed);
     if (quarantine_admits(entry.capacity))
@@ -250,15 +369,18 @@ void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
         return NULL;
     }
     request_describe(block, &size, &capacity);
-    if (!zeroed)
+    if (zeroed)
+        check_untouched(block, size, capacity);
+    else
         check_given("malloc", block, capacity, true);
     if (!zero)
         fill_taken(block, debug_usable(size, capacity));
     else if (!zeroed)
         memset(block, 0, size);
     write_canary(block, size, capacity);
-    ledger_put(entry_for(block, size, capacity, true, frame));
-    history_add(HISTORY_TAKE, (uintptr_t)block, size, (uint16_t)arena_of(block), current_thread());
+    unsigned arena = slab_arena_at((uintptr_t)block);
+    ledger_put(entry_for(block, size, capacity, arena, true, frame));
+    history_add(HISTORY_TAKE, (uintptr_t)block, size, (uint16_t)arena, current_thread());
     return block;
 }
 
@@ -271,7 +393,7 @@ static void *resize_in_place(void *block, size_t size, struct ledger_entry *entr
     else
         large_set_size(block, size);
     write_canary(block, size, entry->capacity);
-    ledger_put(entry_for(block, size, entry->capacity, true, frame));
+    ledger_put(entry_for(block, size, entry->capacity, slab_arena_at((uintptr_t)block), true, frame));
     return block;
 }
 
@@ -281,12 +403,12 @@ void *debug_resize(void *block, size_t size, const void *frame) {
     int saved = errno;
     bool known = ledger_find((uintptr_t)block, &entry) && entry.live;
     if (!known && !request_describe(block, &entry.size, &entry.capacity)) {
-        report_pointer("realloc", block);
+        debug_report_pointer("realloc", block, frame);
         errno = EINVAL;
         return NULL;
     }
     if (known) {
-        check_canary("realloc", &entry);
+        check_canary("realloc", &entry, frame);
         write_canary(block, entry.size, entry.capacity); /* once is enough */
     }
     if (size == 0) {
@@ -303,57 +425,4 @@ void *debug_resize(void *block, size_t size, const void *frame) {
         return NULL;
     errno = saved; /* a smaller size never fails */
     return resize_in_place(block, size, &entry, frame);
-}
-
-/* ------------------------------------------------------------------------------------------------- checking */
-#define FAULTS_MAX 16
-
-struct overruns {
-    size_t found;
-    struct overrun {
-        struct ledger_entry entry;
-        size_t at;
-        uint8_t byte;
-    } list[FAULTS_MAX];
-};
-
-static void check_entry(void *argument, const struct ledger_entry *entry) {
-    struct overruns *overruns = argument;
-    size_t at = find_overrun(entry);
-    if (at < entry->capacity && overruns->found++ < FAULTS_MAX)
-        overruns->list[overruns->found - 1] = (struct overrun){*entry, at, ((const uint8_t *)entry->address)[at]};
-}
-
-static void report_structure(const char *what, unsigned arena) {
-    char line[120];
-    struct text text = {line, 0, sizeof line - 1, -1};
-    text_add(&text, what);
-    if (arena != ARENA_NONE) {
-        text_add(&text, ", arena ");
-        text_add_decimal(&text, arena);
-    }
-    line[text.length] = '\0';
-    message_print(line);
-}
-
-PUBLIC int cadastre_check(void) {
-    struct overruns overruns = {0};
-    int faults = 0;
-    if (misuse_is_inside_malloc("cadastre_check"))
-        return 0;
-    process_enter();
-    for (unsigned i = 0; i < arenas_count(); i++) {
-        if (!arena_is_valid(arenas_at(i))) {
-            report_structure("check: the zones and slabs contradict each other", i);
-            faults++;
-        }
-    }
-    if (!large_is_valid()) {
-        report_structure("check: the tree of LARGE mappings is broken", ARENA_NONE);
-        faults++;
-    }
-    ledger_visit_live(check_entry, &overruns);
-    for (size_t i = 0; i < min_size(overruns.found, FAULTS_MAX); i++)
-        report_overrun("cadastre_check", &overruns.list[i].entry, overruns.list[i].at, overruns.list[i].byte);
-    return (int)min_size((size_t)faults + overruns.found, INT32_MAX);
 }

@@ -114,15 +114,7 @@ bool ledger_take_live(uintptr_t address, struct ledger_entry *entry) {
     return live;
 }
 
-void ledger_forget_freed(uintptr_t address) {
-    lock_acquire(&lock);
-    struct ledger_entry *found = look_up(address);
-    if (found != NULL && !found->live)
-        remove_slot(&table, (size_t)(found - table.entries));
-    lock_release(&lock);
-}
-
-void ledger_visit_live(void (*visit)(void *argument, const struct ledger_entry *entry), void *argument) {
+void ledger_visit_live(void (*visit)(void *argument, struct ledger_entry *entry), void *argument) {
     lock_acquire(&lock);
     for (size_t i = 0; i < table.capacity; i++)
         if (table.entries[i].address != 0 && table.entries[i].live)

@@ -14,7 +14,7 @@
 
 /* --------------------------------------------------------------------------------------------------- taking */
 static NOINLINE void *malloc_debug(size_t size) {
-    return debug_take(size, 1, false, __builtin_frame_address(0));
+    return debug_keep_frame(debug_take(size, 1, false, __builtin_frame_address(0)));
 }
 
 static NOINLINE void *malloc_slow(size_t size) {
@@ -29,7 +29,7 @@ static NOINLINE void *malloc_slow(size_t size) {
 }
 
 static NOINLINE void *calloc_debug(size_t size) {
-    return debug_take(size, 1, true, __builtin_frame_address(0));
+    return debug_keep_frame(debug_take(size, 1, true, __builtin_frame_address(0)));
 }
 
 static NOINLINE void *calloc_slow(size_t size) {
@@ -131,7 +131,7 @@ PUBLIC size_t cadastre_malloc_usable_size(void *block) {
         return 0;
     if (LIKELY(request_describe(block, &size, &capacity)))
         return debug_usable(size, capacity);
-    misuse_report_pointer("malloc_usable_size", block, NULL);
+    debug_report_pointer("malloc_usable_size", block, __builtin_frame_address(0));
     return 0;
 }
 
@@ -142,13 +142,13 @@ static void free_checked(const char *call, void *block, size_t alignment, size_t
     if (block == NULL)
         return;
     if (UNLIKELY(!request_describe(block, &size, &capacity))) {
-        misuse_report_pointer(call, block, NULL);
+        debug_report_pointer(call, block, frame);
         return;
     }
     if (UNLIKELY(given < size || given > capacity))
-        misuse_report_given(call, block, "size", given, size, capacity);
+        debug_report_given(call, block, "size", given, size, capacity, frame);
     else if (UNLIKELY(alignment == 0 || (uintptr_t)block % alignment != 0))
-        misuse_report_given(call, block, "alignment", alignment, size, capacity);
+        debug_report_given(call, block, "alignment", alignment, size, capacity, frame);
     if (debug_is_on())
         give_debug(call, block, frame);
     else

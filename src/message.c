@@ -13,6 +13,7 @@
 #define REPORTS_ALL   32
 #define REPORTS_EVERY 1000
 #define LINE_MAX_     512
+#define MORE_BUFFER   2048
 #define KEPT_FD_MIN   200
 
 static _Atomic size_t reports;       /* misuse reports so far */
@@ -219,10 +220,19 @@ bool message_begin_misuse(size_t *count) {
     return load_relaxed(&abort_on_misuse) || *count <= REPORTS_ALL || *count % REPORTS_EVERY == 0;
 }
 
-void message_end_misuse(const char *line, size_t count, const char *more) {
+static void print_more(const struct message_more *more) {
+    char buffer[MORE_BUFFER];
+    int log = message_open_log();
+    struct text text = {buffer, 0, sizeof buffer, log};
+    more->add(&text, more->argument);
+    text_flush(&text);
+    message_close_log(log);
+}
+
+void message_end_misuse(const char *line, size_t count, const struct message_more *more) {
     print_line(line, count <= REPORTS_ALL ? 0 : count);
-    if (more != NULL && *more != '\0')
-        write_log(more, strlen(more));
+    if (more != NULL)
+        print_more(more);
     if (load_relaxed(&abort_on_misuse))
         abort();
 }

@@ -47,11 +47,15 @@ void message_print(const char *line);
 
 /*
  * Reports of a caller's mistakes are counted: after 32 of them only every 1,000th is printed, with the count. begin
- * counts one and says whether it is to be printed; if so, end prints `line` as message_print, and `more` (lines of
- * their own, or NULL) as it is. Aborts there if message_abort_on_misuse(true) was called. Callers hold no lock.
+ * counts one and says whether it is to be printed; if so, end prints `line` as message_print, and then what `more` adds
+ * (NULL: nothing), whole lines. Aborts there if message_abort_on_misuse(true) was called. Callers hold no lock.
  */
+struct message_more {
+    void (*add)(struct text *text, const void *argument);
+    const void *argument;
+};
 bool message_begin_misuse(size_t *count);
-void message_end_misuse(const char *line, size_t count, const char *more);
+void message_end_misuse(const char *line, size_t count, const struct message_more *more);
 void message_abort_on_misuse(bool yes);
 
 /* Prints `line` and aborts: the state is such that going on would hang or corrupt. */

@@ -19,7 +19,7 @@ static struct text begin(char *buffer, const char *call, const void *pointer) {
     return text;
 }
 
-static void end(struct text *text, size_t count, const char *more) {
+static void end(struct text *text, size_t count, const struct message_more *more) {
     text->buffer[text->length] = '\0';
     message_end_misuse(text->buffer, count, more);
 }
@@ -134,7 +134,7 @@ static void add_large(struct text *text, const char *call, uintptr_t address, co
 }
 
 static void add_nothing(struct text *text, size_t arena) {
-    add_bytes(text, "not a block: inside a zone, arena ", arena, ", but nothing was handed out there");
+    add_bytes(text, "not a block: inside a zone, arena ", arena, ", but no block is there now");
 }
 
 /* The line is read once, as the slab may be given up meanwhile. */
@@ -166,7 +166,27 @@ static void add_slab(struct text *text, const char *call, uintptr_t address, con
     add_bytes(text, ", arena ", arena, "");
 }
 
-COLD void misuse_report_pointer(const char *call, const void *pointer, const char *more) {
+static void add_place(struct text *text, unsigned arena) {
+    if (arena == ARENA_NONE)
+        text_add(text, ", LARGE");
+    else
+        add_bytes(text, ", arena ", arena, "");
+}
+
+COLD void misuse_report_freed(const char *call, const void *block, size_t size, unsigned arena,
+                              const struct message_more *more) {
+    char buffer[REPORT_MAX];
+    size_t count;
+    if (!message_begin_misuse(&count))
+        return;
+    struct text text = begin(buffer, call, block);
+    text_add(&text, freed_verdict(call));
+    add_bytes(&text, "block of ", size, " bytes");
+    add_place(&text, arena);
+    end(&text, count, more);
+}
+
+COLD void misuse_report_pointer(const char *call, const void *pointer, const struct message_more *more) {
     char buffer[REPORT_MAX];
     size_t count;
     if (!message_begin_misuse(&count))
@@ -187,23 +207,15 @@ COLD void misuse_report_pointer(const char *call, const void *pointer, const cha
     end(&text, count, more);
 }
 
-static void add_place(struct text *text, const void *block) {
-    const struct slab_line *line = directory_find((uintptr_t)block);
-    if (load_relaxed(&line->reciprocal) != 0)
-        add_bytes(text, ", arena ", slab_arena(line), "");
-    else
-        text_add(text, ", LARGE");
-}
-
 static void add_block(struct text *text, const void *block, size_t given, size_t size, size_t capacity) {
     add_bytes(text, "", given, " given, block of ");
     add_bytes(text, "", size, " bytes (capacity ");
     add_bytes(text, "", capacity, ")");
-    add_place(text, block);
+    add_place(text, slab_arena_at((uintptr_t)block));
 }
 
 COLD void misuse_report_given(const char *call, const void *block, const char *what, size_t given, size_t size,
-                              size_t capacity) {
+                              size_t capacity, const struct message_more *more) {
     char buffer[REPORT_MAX];
     size_t count;
     if (!message_begin_misuse(&count))
@@ -213,11 +225,11 @@ COLD void misuse_report_given(const char *call, const void *block, const char *w
     text_add(&text, what);
     text_add(&text, ": ");
     add_block(&text, block, given, size, capacity);
-    end(&text, count, NULL);
+    end(&text, count, more);
 }
 
-COLD void misuse_report_byte(const char *call, const char *what, const void *block, size_t size, size_t offset,
-                             uint8_t byte, const char *more) {
+COLD void misuse_report_byte(const char *call, const char *what, const void *block, size_t size, unsigned arena,
+                             size_t offset, uint8_t byte, const struct message_more *more) {
     char buffer[REPORT_MAX];
     size_t count;
     if (!message_begin_misuse(&count))
@@ -227,7 +239,7 @@ COLD void misuse_report_byte(const char *call, const char *what, const void *blo
     add_bytes(&text, ": byte ", offset, " is ");
     text_add_hex(&text, byte);
     add_bytes(&text, ", block of ", size, " bytes");
-    add_place(&text, block);
+    add_place(&text, arena);
     end(&text, count, more);
 }
 

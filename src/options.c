@@ -113,7 +113,7 @@ static const struct option table[OPTIONS] = {
                         .type = OPTION_NUMBER,
                         .max = 65536},
     [OPTION_STATS] = {.name = "STATS",
-                      .help = "print statistics when the process exits, or when it gets a signal",
+                      .help = "print statistics when the process exits, or after SIGUSR2",
                       .type = OPTION_WORD,
                       .words = "off|exit|signal"},
     [OPTION_HELP] = {.name = "HELP",

@@ -55,7 +55,7 @@ static void *resize_large_block(void *block, size_t capacity, size_t size) {
 }
 
 static NOINLINE void *realloc_debug(void *block, size_t size) {
-    return debug_resize(block, size, __builtin_frame_address(0));
+    return debug_keep_frame(debug_resize(block, size, __builtin_frame_address(0)));
 }
 
 PUBLIC void *cadastre_realloc(void *block, size_t size) {

@@ -176,6 +176,20 @@ struct stacks_total stacks_total(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------- printing */
+/* From where it is to where it stands in its file. */
+static int note_offset(struct dl_phdr_info *info, size_t size, void *address) {
+    uintptr_t *at = address;
+    (void)size;
+    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        if (part->p_type == PT_LOAD && *at - (info->dlpi_addr + part->p_vaddr) < part->p_memsz) {
+            *at -= info->dlpi_addr;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* A static program may lack it. Not dladdr, which does not tell how far the file was moved: addr2line wants that. */
 extern __typeof__(dladdr1) dladdr1 __attribute__((weak));
 
@@ -184,6 +198,7 @@ static void print_call(struct text *text, uintptr_t pc) {
     void *map = NULL;
     uintptr_t call = pc - 1; /* within the calling instruction */
     if (dladdr1 == NULL || dladdr1((void *)call, &info, &map, RTLD_DL_LINKMAP) == 0 || map == NULL) {
+        dl_iterate_phdr(note_offset, &call);
         text_add_hex(text, call);
         return;
     }
@@ -207,6 +222,8 @@ void stacks_print(struct text *text, uint32_t id, const char *indent) {
         text_add(text, indent);
         print_call(text, pcs[i]);
         text_add(text, "\n");
+        if (text->length > text->capacity / 2 && text->fd >= 0) /* so that other threads' lines come between lines */
+            text_flush(text);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "syscall.h"
 #include <dlfcn.h>
 #include <errno.h>
+#include <link.h>
 #include <signal.h>
 #include <ucontext.h>
 
@@ -110,18 +111,49 @@ static bool step_over_signal(struct walk *walk) {
 
 /* ----------------------------------------------------------------------------- by call frame information */
 #ifdef DLFO_EH_SEGMENT_TYPE
-extern __typeof__(_dl_find_object) _dl_find_object __attribute__((weak));
-
 /* In a static program the C library calls malloc before it has made ready what answers here: only then there is a
  * constructor's word that it has. */
 static bool is_ready;
 
+/* And what it finds there is the code alone, without the tables behind it: so the whole file is noted. */
+static struct file {
+    uintptr_t begin;
+    uintptr_t end;
+} static_file;
+
+static bool is_within(uintptr_t address, uintptr_t begin, uintptr_t end) {
+    return address - begin < end - begin;
+}
+
+static void note_ready(void);
+
+static int note_file(struct dl_phdr_info *info, size_t size, void *unused) {
+    struct file file = {UINTPTR_MAX, 0};
+    (void)size;
+    (void)unused;
+    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        uintptr_t begin = info->dlpi_addr + part->p_vaddr;
+        if (part->p_type != PT_LOAD)
+            continue;
+        file.begin = min_size(file.begin, begin);
+        file.end = max_size(file.end, begin + part->p_memsz);
+    }
+    if (is_within((uintptr_t)note_ready, file.begin, file.end))
+        static_file = file;
+    return 0;
+}
+
 __attribute__((constructor(101))) static void note_ready(void) {
+    struct dl_find_object found;
+    if (_dl_find_object((void *)note_ready, &found) == 0 && found.dlfo_eh_frame != NULL &&
+        !is_within((uintptr_t)found.dlfo_eh_frame, (uintptr_t)found.dlfo_map_start, (uintptr_t)found.dlfo_map_end))
+        dl_iterate_phdr(note_file, NULL);
     is_ready = true;
 }
 
 static bool can_find_modules(void) {
-    return is_ready && _dl_find_object != NULL;
+    return is_ready;
 }
 
 static bool find_module(struct walk *walk, uintptr_t pc) {
@@ -130,8 +162,9 @@ static bool find_module(struct walk *walk, uintptr_t pc) {
         return true;
     if (_dl_find_object((void *)pc, &found) != 0 || found.dlfo_eh_frame == NULL)
         return false;
-    walk->module.begin = found.dlfo_map_start;
-    walk->module.end = found.dlfo_map_end;
+    bool is_static = is_within(pc, static_file.begin, static_file.end);
+    walk->module.begin = is_static ? (const void *)static_file.begin : found.dlfo_map_start;
+    walk->module.end = is_static ? (const void *)static_file.end : found.dlfo_map_end;
     walk->module.header = found.dlfo_eh_frame;
     return true;
 }
@@ -223,6 +256,8 @@ NOINLINE size_t unwind_walk(uintptr_t *pcs, size_t capacity, const void *from_fr
         if (has_come)
             pcs[count++] = walk.pc;
     }
+    if (!has_come) /* no tables even of our own code, as in static programs that are no PIE */
+        return unwind_walk_frame_pointers(pcs, capacity, from_frame);
     return count;
 }
 

@@ -6,6 +6,8 @@
 #include "debug/cases.h"
 #include "threads/random.h"
 
+#include <malloc.h>
+
 /* Frees a block, writes to it, and takes blocks until it is handed out again, which is when it is to be reported. */
 static void written(size_t size, size_t offset, unsigned char value, void *(*take)(size_t)) {
     static void *others[100000];
@@ -90,6 +92,39 @@ static void in_quarantine(void) {
     }
 }
 
+/* The kernel has had the memory since, so that it is zero but for what was written. calloc may not trust it. */
+static void at_reuse_of_purged(size_t size, size_t reused_size, const char *report) {
+    static unsigned char *blocks[2000];
+    size_t count = ((size_t)24 << 20) / size < COUNT(blocks) ? ((size_t)24 << 20) / size : COUNT(blocks);
+    for (size_t i = 0; i < count; i++)
+        blocks[i] = opaque(malloc(size));
+    unsigned char *written = blocks[count / 2];
+    unsigned char *neighbour = blocks[count / 2 + ((size_t)128 << 10) / size]; /* in the same zone, but not unit */
+    for (size_t i = 0; i < count; i++)
+        if (blocks[i] != neighbour)
+            free(blocks[i]);
+    malloc_trim(0);
+    check(written[0] == 0, "not purged");
+    written[5] = 7;
+    for (size_t i = 0; i < COUNT(blocks) && !error_line(); i++) {
+        unsigned char *zero = opaque(calloc(1, reused_size));
+        for (size_t at = 0; at < reused_size; at++)
+            check(zero[at] == 0, "calloc gives a byte %d", zero[at]);
+    }
+    expect(report, reused_size);
+}
+
+static void purged(void) {
+    at_reuse_of_purged(30000, 30000,
+                       "malloc(0x@): written after it was freed: byte 5 is 0x7, block of %zu bytes, arena #");
+    expect_who("given back", this_thread(), NULL);
+    expect_no_more();
+}
+
+static void purged_and_cut_anew(void) {
+    at_reuse_of_purged(30000, 14000, "malloc(0x@): written *: byte # is 0x7, block of # bytes, arena #");
+}
+
 static __attribute__((noinline)) void frees(void *block) {
     free(block);
     __asm__ volatile("" : : : "memory"); /* no tail call */
@@ -155,6 +190,9 @@ static const struct debug_case cases[] = {
     {{"behind the size", behind_the_size}, {ON}, .errors = NULL},
     {{"in quarantine", in_quarantine}, {ON, KEEPS}, .errors = NULL},
     {{"in quarantine, with canaries", in_quarantine}, {ON, KEEPS, "CADASTRE_CANARIES=1"}, .errors = NULL},
+    {{"purged", purged}, {ON}, .errors = NULL},
+    {{"purged, with canaries", purged}, {ON, "CADASTRE_CANARIES=1"}, .errors = NULL},
+    {{"purged, and cut anew", purged_and_cut_anew}, {ON}, .errors = NULL},
     {{"with its stack", with_stack}, {ON, "CADASTRE_STACKS=16"}, .errors = NULL},
     {{"innocent", innocent}, {ON}, .errors = ""},
     {{"innocent, in quarantine", innocent}, {ON, KEEPS}, .errors = ""},

@@ -42,6 +42,7 @@ static void free_finds_it(size_t i) {
         expect_who("taken", this_thread(), NULL);
         free(block);
         expect("free(0x@): " PAST, size + behind, size);
+        expect_who("called", this_thread(), NULL);
         expect_who("taken", this_thread(), NULL);
         check(cadastre_check() == 0, "%zu bytes: a fault after the block is gone", size);
         expect_no_more();
@@ -56,6 +57,7 @@ static void realloc_finds_it(size_t i) {
         block[size] = 1;
         block = realloc(block, sizes[j]);
         expect("realloc(0x@): " PAST, size, size);
+        expect_who("called", this_thread(), NULL);
         expect_who("taken", this_thread(), NULL);
         expect_no_more();
         check(malloc_usable_size(block) == sizes[j], "%zu bytes are usable, not %zu", malloc_usable_size(block),

@@ -61,8 +61,8 @@ __attribute__((format(printf, 2, 3), unused)) static void expect_at(int at, cons
     error_taken(line);
 }
 
-/* What follows a report: "taken" or "given back" by that thread; and the stack. The number of its calls; the first of
- * them goes to `first`, if that is not NULL. */
+/* What follows a report: "called", then "taken" or "given back" by that thread; and the stack. The number of its calls;
+ * the first of them goes to `first`, if that is not NULL. */
 #define expect_who(what, thread, first) expect_who_at(__LINE__, what, thread, first)
 
 __attribute__((unused)) static size_t expect_who_at(int at, const char *what, pid_t thread, char first[512]) {

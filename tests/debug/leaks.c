@@ -65,6 +65,11 @@ static void two_callers(void) {
     "cadastre: leak: 300 bytes in 3 blocks, the first at 0x@, taken at\n" CALLS "cadastre: leaks: 1345 bytes in 13 "   \
     "blocks\n"
 
+/* More than there is room for at first, over and again. */
+static void many_blocks(void) {
+    leak(200000, 24);
+}
+
 static void many_groups(void) {
     for (size_t i = 1; i <= 130; i++)
         leak(1, 10 * i);
@@ -184,6 +189,9 @@ static const struct debug_case cases[] = {
      {ON},
      .errors = "cadastre: leak: 1300 bytes in 1 block, at 0x@\ncadastre: leak: 1290 bytes *\ncadastre: leak: 310 bytes "
                "in 1 block, at 0x@\ncadastre: leak: and 30 smaller groups\ncadastre: leaks: 85150 bytes in 130 *\n"},
+    {{"many blocks", many_blocks},
+     {ON},
+     .errors = "cadastre: leak: 4800000 bytes in 200000 blocks, *\ncadastre: leaks: 4800000 bytes in 200000 blocks*\n"},
     {{"by run time", by_run_time}, {NULL}, .errors = LEAKS_SEVEN},
     {{"streams", streams}, {ON}, .errors = LEAKS_STREAMS},
     {{"streams, with stacks", streams}, {ON, "CADASTRE_STACKS=8"}, .errors = LEAKS_STREAMS},

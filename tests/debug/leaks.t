@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: tests/debug/leaks.t
 # The leak report of programs: none for one that frees all, whatever the C library, the C++ library and the loader keep;
-# to the file that CADASTRE_LOG names; and of a parent and its child each.
+# after the last destructor; to the file that CADASTRE_LOG names; and of a parent and its child each.
 # shellcheck disable=SC2317  # functions are called through ok
 # shellcheck source-path=SCRIPTDIR source=../api/tap.sh
 . "$(dirname "$0")/../api/tap.sh"
@@ -38,26 +38,57 @@ finds() {
 kept='(; besides, the C library, the C\+\+ library and the loader keep [0-9]+ bytes in [0-9]+ blocks?)?'
 none="cadastre: leaks: 0 bytes in 0 blocks$kept"
 hint='(; CADASTRE_STACKS=16 says who took them)?'
-calls=$'(cadastre:     .*\n)+'
+calls=$'(cadastre:     .*\n)*'
 four=$'cadastre: leak: 4000 bytes in 4 blocks, the first at 0x[0-9a-f]+(, taken at)?\n'
 
 # --------------------------------------------------------------------------------------------------- C++
 if needs "$CXX" C++; then
     program=$WORK/frees_all
     ok "a C++ program builds" "$CXX" -std=c++17 -O1 "$ROOT/tests/debug/programs/frees_all.cc" -pthread -ldl -o "$program"
-    for stacks in 1 4 16 64; do
+    for stacks in 0 1 4 16 64; do
         ok "it leaks nothing, $stacks frames" finds "$none" CADASTRE_LEAKS=1 CADASTRE_STACKS=$stacks -- "$program"
     done
     ok "nor with other modes" finds "$none" CADASTRE_LEAKS=1 CADASTRE_CANARIES=1 CADASTRE_SCRIBBLE=1 -- "$program"
-    ok "it leaks four blocks" run CADASTRE_LEAKS=1 -- "$program" 1000
-    # Without stacks what the loader takes for threads, and the C++ library for exceptions, is not told apart.
-    ok "which are listed without stacks, too" contains "cadastre: leak: 4000 bytes in 4 blocks" "$WORK/errors"
-    for stacks in 1 16; do
-        ok "which are told from what the libraries keep, $stacks frames" \
-            finds "$four${calls}cadastre: leaks: 4000 bytes in 4 blocks$kept" CADASTRE_LEAKS=1 CADASTRE_STACKS=$stacks \
-            -- "$program" 1000
+    for stacks in 0 1 16; do
+        ok "it leaks four blocks, which are told from what the libraries keep, $stacks frames" \
+            finds "$four${calls}cadastre: leaks: 4000 bytes in 4 blocks$kept$hint" \
+            CADASTRE_LEAKS=1 CADASTRE_STACKS=$stacks -- "$program" 1000
     done
 fi
+
+# --------------------------------------------------------------------------------------------- C, and 16 threads
+ok "a C program builds" compile "$ROOT/tests/debug/programs/keeps.c" -pthread -ldl -o "$WORK/keeps"
+stream="(cadastre: leak: [0-9]+ bytes in 1 block, at 0x[0-9a-f]+(, taken at)?"$'\n'"$calls){2}"
+for stacks in 0 16; do
+    ok "it leaks nothing, $stacks frames" finds "$none" CADASTRE_LEAKS=1 CADASTRE_STACKS=$stacks -- "$WORK/keeps"
+    ok "or else four blocks, $stacks frames" finds "$four${calls}cadastre: leaks: 4000 bytes in 4 blocks$kept$hint" \
+        CADASTRE_LEAKS=1 CADASTRE_STACKS=$stacks -- "$WORK/keeps" 1000
+    ok "or else a stream and its buffer, $stacks frames" \
+        finds "${stream}cadastre: leaks: [0-9]+ bytes in 2 blocks$kept$hint" \
+        CADASTRE_LEAKS=1 CADASTRE_STACKS=$stacks -- "$WORK/keeps" 0
+done
+
+# ------------------------------------------------------------------------- the end; and linked with the archive
+three=$'destructor\ncadastre: leak: 3000 bytes in 3 blocks, the first at 0x[0-9a-f]+(, taken at)?\n'
+# ends PRELOADED NAME FLAG...: a program that is built with these flags is told of its leaks after all destructors.
+ends() {
+    local library=$1 name=$2
+    shift 2
+    ok "$name: a program with destructors builds" compile "$ROOT/tests/debug/programs/ends.c" "$@" -pthread \
+        -o "$WORK/ends"
+    ok "$name: its leaks are listed after the last of them" \
+        finds "${three}cadastre: leaks: 3000 bytes in 3 blocks$kept$hint" CADASTRE_LEAKS=1 -- "$WORK/ends"
+    ok "$name: with the stack" finds "$three${calls}cadastre: leaks: 3000 bytes in 3 blocks$kept" \
+        CADASTRE_LEAKS=1 CADASTRE_STACKS=16 -- "$WORK/ends"
+    [ "$name" = static ] || ok "$name: of 3 calls at least" [ "$(grep -c '^cadastre:     ' "$WORK/errors")" -ge 3 ]
+}
+
+ends "$library" preloaded
+for mode in pie static static-pie; do
+    ends '' "$mode" "-$mode" "$BUILD/libcadastre.a"
+done
+ends '' "static, with frame pointers" -static -fno-omit-frame-pointer "$BUILD/libcadastre.a"
+ends '' "static, with tables" -static -Wl,--eh-frame-hdr "$BUILD/libcadastre.a"
 
 # What the C library takes for a program, the program has to free: also where the stack ends in the library.
 cat >"$WORK/regex.c" <<'C'
@@ -146,8 +177,9 @@ has_whole_lines() {
 }
 
 ok "with CADASTRE_ABORT and all modes it dies" dies CADASTRE_ABORT=1 "${all[@]}" -- "$WORK/twice"
-ok "of a double free" contains "): double free: block of class " "$WORK/errors"
+ok "of a double free" contains "): double free: block of 42 bytes, arena " "$WORK/errors"
 ok "after it was told who freed it first" contains "cadastre:   given back by thread " "$WORK/errors"
+ok "and who does now" contains "cadastre:   called by thread " "$WORK/errors"
 ok "with the stack" contains "_when_it_calls_itself_again_and_again+" "$WORK/errors"
 ok "in whole lines" has_whole_lines
 ok "without a leak report" lacks "cadastre: leaks:" "$WORK/errors"

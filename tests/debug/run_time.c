@@ -47,7 +47,12 @@ static void takes_effect(void) {
     set("CHECK_EACH", "1");
     void *other = malloc(1);
     expect("cadastre_check(0x@): written past the end of the block: byte 10 is 0x@, block of 10 bytes, *");
+    expect_who("taken", this_thread(), NULL);
+    for (int i = 0; i < 10; i++) /* and not again */
+        free(opaque(malloc(1)));
+    expect_no_more();
     set("CHECK_EACH", "0");
+    check(cadastre_check() == 1, "a fault that was told is none any more");
     block[10] = before;
     errors_skip();
     free(other);

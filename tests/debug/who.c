@@ -1,6 +1,6 @@
 /*
- * Who took a block and who gave it back: after a report stand the thread and, with CADASTRE_STACKS, the calls that led
- * there, of which the first is the program's, whichever function it called.
+ * Who made the call that is reported, who took the block and who gave it back: after a report stand the thread and the
+ * calls that led there, of which the first is the program's, whichever function it called.
  */
 #include "cadastre.h"
 #include "debug/cases.h"
@@ -75,7 +75,9 @@ static void givers_are_named(void) {
         void *block = opaque(malloc(SIZE));
         givers[i](block);
         free(block);
-        expect("free(0x@): double free: block of class # bytes, arena #");
+        expect("free(0x@): double free: block of 100 bytes, arena #");
+        expect_who("called", this_thread(), first);
+        check(matches(first, "case+0x@"), "way %zu of giving: called by %s", i, first);
         size_t calls = expect_who("given back", this_thread(), first);
         check(calls > 3 && matches(first, "case+0x@"), "way %zu of giving: %zu calls, from %s", i, calls, first);
     }
@@ -100,12 +102,65 @@ static void other_threads_are_named(void) {
     pthread_join(thread, NULL);
     free(opaque(given_elsewhere));
     expect("free(0x@): double free: *");
+    expect_who("called", this_thread(), NULL);
     expect_who("given back", other_thread, NULL);
     ((unsigned char *)opaque(taken_elsewhere))[SIZE]++;
     free(opaque(taken_elsewhere));
     expect("free(0x@): written past the end of the block: *");
+    expect_who("called", this_thread(), NULL);
     expect_who("taken", other_thread, NULL);
     expect_no_more();
+}
+
+/* Of every kind: a report that names a call to blame names its place; and the block that it is about, who took it. */
+#define WRONG(name, call)                                                                                              \
+    static __attribute__((noinline)) void name(char *block) {                                                          \
+        call;                                                                                                          \
+        __asm__ volatile("" : : : "memory");                                                                           \
+    }
+
+static char foreign[64];
+WRONG(frees_foreign, free(opaque(foreign + (block - block))))
+WRONG(frees_interior, free(opaque(block + 16)))
+WRONG(resizes_interior, check(!realloc(opaque(block + 16), SIZE), "an interior pointer was resized"))
+WRONG(asks_interior, check(malloc_usable_size(opaque(block + 16)) == 0, "an interior pointer is a block"))
+WRONG(frees_sized, free_sized(opaque(block), SIZE - 1))
+WRONG(frees_aligned, free_aligned_sized(opaque(block), 1 << 20, SIZE))
+WRONG(frees_interior_sized, free_sized(opaque(block + 16), SIZE))
+
+#define INTERIOR "not the start of a block: 16 bytes into a live block of # bytes at 0x@, *"
+
+static const struct {
+    void (*call)(char *block);
+    const char *report;
+    int has_block;
+} wrongs[] = {
+    {frees_foreign, "free(0x@): foreign pointer: *", 0},
+    {frees_interior, "free(0x@): " INTERIOR, 1},
+    {resizes_interior, "realloc(0x@): " INTERIOR, 1},
+    {asks_interior, "malloc_usable_size(0x@): " INTERIOR, 1},
+    {frees_interior_sized, "free_sized(0x@): " INTERIOR, 1},
+    {frees_sized, "free_sized(0x@): wrong size: 99 given, block of # bytes (capacity #), *", 1},
+    {frees_aligned, "free_aligned_sized(0x@): wrong *: # given, block of # bytes (capacity #), *", 1},
+};
+
+static void all_kinds(void) {
+    static const size_t sizes[] = {SIZE, 5000, 200000};
+    for (size_t i = 0; i < COUNT(wrongs) * COUNT(sizes); i++) {
+        char first[512] = "";
+        char *neighbour = opaque(malloc(sizes[i % COUNT(sizes)]));
+        char *block = opaque(malloc(sizes[i % COUNT(sizes)]));
+        wrongs[i / COUNT(sizes)].call(block);
+        expect("%s", wrongs[i / COUNT(sizes)].report);
+        expect_who("called", this_thread(), first);
+        check(matches(first, "case+0x@"), "call %zu is by %s", i, first);
+        if (wrongs[i / COUNT(sizes)].has_block) {
+            expect_who("taken", this_thread(), first);
+            check(matches(first, "case+0x@"), "block %zu is taken by %s", i, first);
+        }
+        expect_no_more();
+        free(neighbour);
+    }
 }
 
 static size_t calls_of(size_t depth) {
@@ -118,6 +173,7 @@ static size_t calls_of(size_t depth) {
     block[SIZE]++;
     free(block);
     expect("free(0x@): written past the end of the block: *");
+    expect_who("called", this_thread(), NULL);
     return expect_who("taken", this_thread(), NULL);
 }
 
@@ -138,6 +194,8 @@ static const struct debug_case cases[] = {
     {{"givers are named, all modes", givers_are_named}, {ALL_MODES}, .errors = NULL},
     {{"other threads are named", other_threads_are_named}, {ON, "CADASTRE_STACKS=16"}, .errors = NULL},
     {{"other threads are named, no stacks", other_threads_are_named}, {ON}, .errors = NULL},
+    {{"all kinds", all_kinds}, {ON}, .errors = NULL},
+    {{"all kinds, all modes", all_kinds}, {ALL_MODES}, .errors = NULL},
     {{"as deep as asked, 10", as_deep_as_asked}, {ON, "CADASTRE_STACKS=10"}, .errors = NULL},
     {{"as deep as asked, 64", as_deep_as_asked}, {ON, "CADASTRE_STACKS=64"}, .errors = NULL},
 };

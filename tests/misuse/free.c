@@ -203,7 +203,7 @@ static void inside_freed(void) {
 static void in_a_zone(uintptr_t address) {
     guard_set();
     free_wrongly((void *)address);
-    expect_report("free(0x%lx): not a block: inside a zone, arena #, but nothing was handed out there",
+    expect_report("free(0x%lx): not a block: inside a zone, arena #, but no block is there now",
                   (unsigned long)address);
     guard_check();
 }

@@ -187,7 +187,8 @@ static void check_each(void) {
         cadastre_check();
 }
 
-void debug_give(const char *call, void *block, const void *frame) {
+/* checked: what follows the block has been looked at in this call. */
+static void give(const char *call, void *block, bool checked, const void *frame) {
     struct ledger_entry entry;
     check_each();
     bool known = ledger_take_live((uintptr_t)block, &entry);
@@ -195,7 +196,7 @@ void debug_give(const char *call, void *block, const void *frame) {
         report_pointer(call, block);
         return;
     }
-    if (known)
+    if (known && !checked)
         check_canary(call, &entry);
     unsigned arena = arena_of(block);
     if (!end_life(block)) {
@@ -212,6 +213,10 @@ void debug_give(const char *call, void *block, const void *frame) {
         keep_a_while(block, entry.capacity);
     else
         release(block, entry.capacity);
+}
+
+void debug_give(const char *call, void *block, const void *frame) {
+    give(call, block, false, frame);
 }
 
 /* --------------------------------------------------------------------------------------------------- taking */
@@ -263,9 +268,12 @@ void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
 }
 
 /* ------------------------------------------------------------------------------------------------- resizing */
+
+/* What stands in the ledger as live may be looked at by another thread: out of it, while canaries are written. */
 static void *resize_in_place(void *block, size_t size, struct ledger_entry *entry, const void *frame) {
     struct slab_line *line;
     state_byte *state;
+    ledger_take_live((uintptr_t)block, entry);
     if (slab_find_live((uintptr_t)block, &line, &state))
         slab_set_size(line, state, size);
     else
@@ -285,18 +293,16 @@ void *debug_resize(void *block, size_t size, const void *frame) {
         errno = EINVAL;
         return NULL;
     }
-    if (known) {
+    if (known)
         check_canary("realloc", &entry);
-        write_canary(block, entry.size, entry.capacity); /* once is enough */
-    }
     if (size == 0) {
-        debug_give("realloc", block, frame);
+        give("realloc", block, known, frame);
         return NULL;
     }
     void *moved = debug_take(size, 1, false, frame);
     if (moved != NULL) {
         memcpy(moved, block, min_size(debug_usable(entry.size, entry.capacity), size));
-        debug_give("realloc", block, frame);
+        give("realloc", block, known, frame);
         return moved;
     }
     if (size > entry.size)

@@ -10,8 +10,8 @@
 
 enum { CHILD_STEPS = 200, CHILD_SECONDS = 60, STACK_SIZE = 4 << 20 };
 
-/* A child's thread has a stack of its own, since one that a vanished thread had would name it for ThreadSanitizer as that
- * one, which is said to live. */
+/* A child's thread has a stack of its own: on that of a vanished thread it would be taken for that one by
+ * ThreadSanitizer, to which all of them live on. */
 static _Alignas(4096) char stack[STACK_SIZE];
 
 static void *operate_in_child(void *worker) {

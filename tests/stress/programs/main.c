@@ -165,8 +165,8 @@ static _Noreturn void refuse(const char *what) {
     exit(2);
 }
 
-/* Options are read before main: with those of the scenario the program starts itself once more. By its name, as valgrind
- * knows it by no other. */
+/* Options are read before main: with those of the scenario the program starts itself once more. By its name, since
+ * valgrind knows it by no other. */
 static void start_with_options(char **argv) {
     static char self[4096];
     bool is_set = true;
@@ -247,8 +247,8 @@ int main(int argc, char **argv) {
     return 0;
 }
 
-/* ThreadSanitizer ends the child of a busy process unless it is told not to; and after a failure it would speak of the
- * threads that were not joined. */
+/* ThreadSanitizer ends the child of a busy process unless it is told not to; and after a failure it would go on about
+ * the threads that were not joined. */
 #ifdef CADASTRE_SANITIZED
 const char *__tsan_default_options(void);
 

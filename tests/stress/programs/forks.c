@@ -5,10 +5,11 @@
 #include "stress.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 
-enum { CHILD_STEPS = 200, CHILD_SECONDS = 60, STACK_SIZE = 4 << 20 };
+enum { FORKERS = 2, CHILD_STEPS = 200, CHILD_SECONDS = 60, STACK_SIZE = 4 << 20 };
 
 /* A child's thread has a stack of its own: on that of a vanished thread it would be taken for that one by
  * ThreadSanitizer, to which all of them live on. */
@@ -56,11 +57,24 @@ static void fork_and_wait(struct worker *worker, unsigned depth) {
     worker->operations++;
 }
 
-static void fork_again_and_again(struct worker *worker) {
+static atomic_uint begun;
+
+/*
+ * Two threads fork, and the others are in the midst of something: of ours, so not before all have begun.
+ * AddressSanitizer allocates when a thread begins, and would hang in a child whose parent forked then.
+ */
+static void work(struct worker *worker) {
+    atomic_fetch_add(&begun, 1);
+    while (atomic_load(&begun) < stress.threads)
+        sched_yield();
+    if (worker->index >= FORKERS)
+        operate(worker, 0);
     while (goes_on())
         fork_and_wait(worker, 0);
 }
 
 void run_forks(void) {
-    run_operations(fork_again_and_again);
+    struct rng rng = rng_stream(stress.seed, THREADS_MAX);
+    run_threads(work, NULL);
+    release_shared(&rng);
 }

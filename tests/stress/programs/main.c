@@ -29,6 +29,7 @@ const struct scenario scenarios[] = {
       "CADASTRE_STACKS=8", "CADASTRE_GUARD=edges", "CADASTRE_CHECK_EACH=2000"}},
     {"forks", "forks from a busy process", run_forks, {NULL}},
     {"large", "LARGE against LARGE", run_large, {NULL}},
+    {"wrong-frees", "wrong frees among right ones", run_wrong_frees, {NULL}},
     {"register", "what cadastre_walk tells is what models of all threads know", run_register, {NULL}},
     {.name = NULL},
 };
@@ -155,7 +156,11 @@ static void run_scenario(void) {
         operations += workers[i].operations;
     heap_must_be_valid();
     /* Where the C library uses our malloc, it keeps what a thread that it may start again needs. */
-    size_t left = live_blocks() - before;
+    size_t live = live_blocks();
+    struct cadastre_stats stats;
+    must(cadastre_stats(&stats, sizeof stats) == 0 && stats.live_blocks == live, "%llu blocks are counted, %zu visited",
+         (unsigned long long)stats.live_blocks, live);
+    size_t left = live - before;
     must(left <= 2 * stress.threads, "%zu blocks are left that nobody has", left);
     say("%s: %u threads, %.1f s, %zu operations: ok", scenario->name, stress.threads, now() - begin, operations);
 }

@@ -48,11 +48,15 @@ static void operate_till_the_end(struct worker *worker) {
     operate(worker, 0);
 }
 
+void release_shared(struct rng *rng) {
+    for (size_t i = 0; i < SHARED; i++)
+        block_release(rng, held_unpack(atomic_exchange(&shared[i], 0)));
+}
+
 void run_operations(void (*beside)(struct worker *worker)) {
     struct rng rng = rng_stream(stress.seed, THREADS_MAX);
     run_threads(operate_till_the_end, beside);
-    for (size_t i = 0; i < SHARED; i++)
-        block_release(&rng, held_unpack(atomic_exchange(&shared[i], 0)));
+    release_shared(&rng);
 }
 
 void run_random(void) {

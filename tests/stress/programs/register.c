@@ -140,6 +140,8 @@ static void write_register(struct worker *worker) {
             *mine = take(worker, rng_size(rng));
         else if (action < 70)
             *mine = resize(worker, *mine, rng_size(rng) + 1);
+        else if (action == 99 && rng_between(rng, 0, 9) == 0)
+            malloc_trim(0);
     }
     for (size_t i = 0; i < OWN_MAX; i++)
         give_back(rng, own[i]);

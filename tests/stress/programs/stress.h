@@ -112,10 +112,14 @@ void run_observers(void);
 void run_forks(void);
 void run_large(void);
 void run_register(void);
+void run_wrong_frees(void);
 
 /* Random operations on blocks of the worker's own and on shared ones, for so many steps, or for good if that is 0; in
  * the end its own are all given back. */
 void operate(struct worker *worker, size_t steps);
+
+/* Gives back the shared ones, once nobody operates any more. */
+void release_shared(struct rng *rng);
 
 /* All threads operate, till the end; `beside` as in run_threads. */
 void run_operations(void (*beside)(struct worker *worker));

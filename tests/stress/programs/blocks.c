@@ -65,6 +65,8 @@ struct held block_make(struct rng *rng, size_t size) {
     void *block;
     size_t alignment;
     const char *call = take(rng, size, &block, &alignment);
+    if (block == NULL && stress.refuses)
+        return (struct held){NULL, 0};
     must(block != NULL, "%s of %zu bytes gives none", call, size);
     must((uintptr_t)block % alignment == 0, "%s gives %p, which is no multiple of %zu", call, block, alignment);
     struct held held = {block, size};
@@ -80,6 +82,10 @@ struct held block_resize(struct rng *rng, struct held held, size_t size) {
     block_verify(held);
     unsigned char *block =
         rng_between(rng, 0, 3) != 0 ? cadastre_realloc(held.block, size) : cadastre_reallocarray(held.block, 1, size);
+    if (block == NULL && size > held.size && stress.refuses) {
+        block_verify(held);
+        return held;
+    }
     must(block != NULL || size == 0, "realloc from %zu to %zu bytes gives none", held.size, size);
     /* As much of the pattern as has no other stride in a block of the new size. */
     for (size_t i = 0; i < common && i < 256; i++)

@@ -30,6 +30,9 @@ const struct scenario scenarios[] = {
     {"forks", "forks from a busy process", run_forks, {NULL}},
     {"large", "LARGE against LARGE", run_large, {NULL}},
     {"wrong-frees", "wrong frees among right ones", run_wrong_frees, {NULL}},
+#ifndef CADASTRE_SANITIZED
+    {"pressure", "memory runs out for all threads at once", run_pressure, {NULL}},
+#endif
     {"register", "what cadastre_walk tells is what models of all threads know", run_register, {NULL}},
     {.name = NULL},
 };

@@ -27,6 +27,7 @@ extern struct stress {
     unsigned threads;
     double seconds;
     size_t bytes; /* that all threads together may hold, about */
+    bool refuses; /* there may be no memory */
 } stress;
 
 /* One thread of a scenario. */
@@ -74,12 +75,13 @@ struct held {
     size_t size;
 };
 
-/* By any of the functions that give blocks; aligned, and zero where it must be. Filled. */
+/* By any of the functions that give blocks; aligned, and zero where it must be. Filled. None, where there may be no
+ * memory. */
 struct held block_make(struct rng *rng, size_t size);
 
 void block_verify(struct held held);
 
-/* By realloc or reallocarray. Verified before and after; filled anew. */
+/* By realloc or reallocarray. Verified before and after; filled anew. As it was, where there may be no memory. */
 struct held block_resize(struct rng *rng, struct held held, size_t size);
 
 /* Verified, and given back by any of the functions that do. */
@@ -113,6 +115,7 @@ void run_forks(void);
 void run_large(void);
 void run_register(void);
 void run_wrong_frees(void);
+void run_pressure(void);
 
 /* Random operations on blocks of the worker's own and on shared ones, for so many steps, or for good if that is 0; in
  * the end its own are all given back. */

@@ -1,7 +1,7 @@
 # make                   build/libcadastre.so and build/libcadastre.a (release), and libmemory_mapper.so and .a
 # make debug             build/debug/libcadastre.so: assertions and lock ranks checked
 # make asan | make tsan  build/<variant>/libcadastre.a under a sanitizer, cadastre_* names only (the sanitizer owns
-#                        the plain ones)
+#                        the plain ones), and the stress program with it, build/<variant>/stress
 # make tests             every test program, under build/tests/
 # make bench             the benchmark programs, under build/bench/
 # make ft_malloc         build/libft_malloc_$HOSTTYPE.so and a link to it, libft_malloc.so
@@ -57,6 +57,7 @@ endif
 
 VARIANTS := release debug asan tsan
 SHARED_ONLY := $(wildcard src/early.c src/operators.c src/loading.c)
+STRESS_SRCS := $(wildcard tests/stress/programs/*.c)
 SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
 
 # The second library, for programs that map memory on purpose; on its own.
@@ -92,12 +93,21 @@ $(BUILD)/$(1)/libcadastre.a: $$($(1)_OBJS)
 	@rm -f $$@
 	$$(AR) rcs $$@ $(BUILD)/$(1)/cadastre.o
 $(1): $(BUILD)/$(1)/libcadastre.a
--include $$($(1)_SHARED_OBJS:.o=.d)
+# The stress program is a user of the library in each variant, under the names that all of them have.
+$(BUILD)/$(1)/tests/%.o: tests/%.c Makefile $(BUILD)/flags
+	@mkdir -p $$(@D)
+	$$(CC) $$(TESTFLAGS) -Isrc $$($(1)_FLAGS) $$(CFLAGS) $$(REAL_CODE) -c $$< -o $$@
+$(BUILD)/$(1)/stress: $$(STRESS_SRCS:%.c=$(BUILD)/$(1)/%.o) $(BUILD)/$(1)/libcadastre.a
+	$$(CC) $$($(1)_FLAGS) $$(CFLAGS) $$(REAL_CODE) $$(LDFLAGS) -pthread $$^ -o $$@
+-include $$($(1)_SHARED_OBJS:.o=.d) $$(STRESS_SRCS:%.c=$(BUILD)/$(1)/%.d)
 endef
 $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 
 release: all
 debug: $(BUILD)/debug/libcadastre.so
+ifneq ($(STRESS_SRCS),)
+asan tsan: %: $(BUILD)/%/stress
+endif
 
 $(BUILD)/release/libmemory_mapper.so: $(MAPPER_SRCS:%.c=$(BUILD)/release/%.o)
 	$(CC) $(release_FLAGS) $(CFLAGS) $(REAL_CODE) $(SOFLAGS) $(LDFLAGS) -Wl,-soname,libmemory_mapper.so $^ -o $@

@@ -7,7 +7,7 @@
 static struct arena arenas[ARENAS_MAX];
 static struct partial partials[ARENAS_MAX];
 static unsigned arena_count = 1; /* constant after boot, as the next */
-static size_t zone_size_wanted = ZONE_SPAN;
+static size_t zone_size_wanted = ZONE_SIZE_MAX;
 static atomic_uint join_limit = ARENAS_MAX; /* only so many arenas are given to threads */
 static atomic_uint thread_numbers;
 static atomic_bool purging; /* by some thread: one at a time is enough */

@@ -147,6 +147,8 @@ INLINE bool slab_give(struct slab *slab, const struct entry *entry) {
     bool is_ours = index < slab->blocks && slab->base + index * sizeclasses[slab->class].size == entry->block;
     if (UNLIKELY(!is_ours || (slab->taken[word] & bit) == 0))
         return false;
+    if (PLANTED_DELAY)
+        store_relaxed(entry->state, STATE_USED);
     slab->taken[word] &= ~bit;
     slab->free++;
     if (word < slab->hint)

@@ -18,6 +18,26 @@
 #error "cadastre runs on x86-64 and aarch64"
 #endif
 
+/* ------------------------------------------------------------------------------------ builds for tests only
+ * CADASTRE_CRAMPED: caches, zones and bounds so small that what is rare happens all the time. CADASTRE_PLANTED_*: a
+ * fault, for the tests that must find it: locks that order nothing but themselves; a state that is written when the
+ * block comes back to its slab, and not when it is freed. */
+#ifdef CADASTRE_CRAMPED
+#define CRAMPED_OR(cramped, full) (cramped)
+#else
+#define CRAMPED_OR(cramped, full) (full)
+#endif
+#ifdef CADASTRE_PLANTED_RACE
+#define PLANTED_RACE true
+#else
+#define PLANTED_RACE false
+#endif
+#ifdef CADASTRE_PLANTED_DELAY
+#define PLANTED_DELAY true
+#else
+#define PLANTED_DELAY false
+#endif
+
 /* ----------------------------------------------------------------------------------- blocks and classes */
 #define BLOCK_ALIGN ((size_t)16)
 #define TINY_MAX    ((size_t)1024)
@@ -38,7 +58,8 @@
 #define ZONE_SPAN      ((size_t)1 << ZONE_SHIFT) /* a zone starts on a multiple of this, and is no longer */
 #define ZONE_UNITS     (ZONE_SPAN / UNIT_SIZE)
 #define ZONE_SIZE_MIN  (512 * KIB) /* under RLIMIT_AS or RLIMIT_DATA */
-#define ZONE_LIMIT_DIV 32          /* a zone is at most this part of the limit */
+#define ZONE_SIZE_MAX  CRAMPED_OR(ZONE_SIZE_MIN, ZONE_SPAN)
+#define ZONE_LIMIT_DIV 32 /* a zone is at most this part of the limit */
 #define CELL_SIZE      ((size_t)256)
 #define CELLS_OFFSET   (9 * KIB) /* of the cells in the zone header: what comes before is struct zone */
 /* Header units of a zone of n units: room for the states of a zone full of 16-byte blocks. */
@@ -51,32 +72,32 @@
 #define GROWTH_SKIPS       64         /* tries to grow that are skipped after a refused one */
 #define ARENA_NONE         0xffff
 
-#define MAGAZINE_ENTRIES_MIN  16
-#define MAGAZINE_ENTRIES_MAX  1024
-#define MAGAZINE_ENTRIES_SURE 8           /* of the largest blocks, too, whatever their bytes */
-#define REFILL_BYTES          (8 * KIB)   /* of the blocks that one refill takes, or one block */
-#define MAGAZINE_BYTES_MAX    (64 * KIB)  /* of the blocks that one magazine may hold */
-#define TCACHE_BYTES_MAX      (4 * MIB)   /* of the blocks that one thread's magazines may hold, ... */
-#define TCACHES_BYTES_MAX     (32 * MIB)  /* ... shared by all threads when they are many; ... */
-#define TCACHE_BYTES_MIN      (64 * KIB)  /* ... but so much, at the least */
-#define SWEEP_PERIOD          16          /* refills and full magazines from one look at an idle magazine to the next */
-#define PARKED_BYTES_MAX      (256 * KIB) /* of the blocks in a cache that waits for the next thread */
-#define RETIRED_MAX           8           /* spans of LARGE blocks that one thread may keep */
-#define RETIRED_ZONES_MAX     2           /* the bytes of so many zones, in spans that all threads together keep */
-#define OUTGOING_ENTRIES      254
-#define OUTGOING_BYTES_MAX    (256 * KIB)
+#define MAGAZINE_ENTRIES_MIN  CRAMPED_OR(1, 16)
+#define MAGAZINE_ENTRIES_MAX  CRAMPED_OR(4, 1024)
+#define MAGAZINE_ENTRIES_SURE CRAMPED_OR(1, 8)                /* of the largest blocks, too, whatever their bytes */
+#define REFILL_BYTES          CRAMPED_OR(64, 8 * KIB)         /* of the blocks that one refill takes, or one block */
+#define MAGAZINE_BYTES_MAX    CRAMPED_OR(4 * KIB, 64 * KIB)   /* of the blocks that one magazine may hold */
+#define TCACHE_BYTES_MAX      CRAMPED_OR(64 * KIB, 4 * MIB)   /* of the blocks that one thread's may hold, ... */
+#define TCACHES_BYTES_MAX     CRAMPED_OR(256 * KIB, 32 * MIB) /* ... shared by all threads when they are many; ... */
+#define TCACHE_BYTES_MIN      CRAMPED_OR(4 * KIB, 64 * KIB)   /* ... but so much, at the least */
+#define SWEEP_PERIOD          CRAMPED_OR(2, 16)              /* refills and full magazines between looks at idle ones */
+#define PARKED_BYTES_MAX      CRAMPED_OR(4 * KIB, 256 * KIB) /* of the blocks in a cache that waits for a thread */
+#define RETIRED_MAX           CRAMPED_OR(2, 8)               /* spans of LARGE blocks that one thread may keep */
+#define RETIRED_ZONES_MAX     2                              /* the bytes of so many zones, in spans of all threads */
+#define OUTGOING_ENTRIES      CRAMPED_OR(4, 254)
+#define OUTGOING_BYTES_MAX    CRAMPED_OR(8 * KIB, 256 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */
-#define RETAINED_MIN     (16 * MIB)
+#define RETAINED_MIN     CRAMPED_OR(256 * KIB, 16 * MIB)
 #define RETAINED_DIVISOR 8 /* retained <= max(RETAINED_MIN, live / RETAINED_DIVISOR) */
 #define PEAK_DIVISOR     8 /* the most that was resident may be passed by this part of it, whatever is retained */
-#define PURGE_BYTES_MIN  (1 * MIB) /* purged beyond what the contract asks for, so that it asks less often */
-#define PURGE_RUN_UNITS  16        /* one madvise at the most */
+#define PURGE_BYTES_MIN  CRAMPED_OR(64 * KIB, 1 * MIB) /* beyond what the contract asks for, so as to ask less often */
+#define PURGE_RUN_UNITS  CRAMPED_OR(2, 16)             /* one madvise at the most */
 /* Purged LARGE spans keep their addresses. If that comes to more than LARGE_PURGED_MAX, or this part of a limit on
  * memory, one of LARGE_UNMAP_MIN is unmapped; smaller ones are not, as each hole costs a mapping. */
-#define LARGE_PURGED_MAX     (256 * MIB)
+#define LARGE_PURGED_MAX     CRAMPED_OR(1 * MIB, 256 * MIB)
 #define LARGE_PURGED_DIVISOR 8
-#define LARGE_UNMAP_MIN      (4 * MIB)
+#define LARGE_UNMAP_MIN      CRAMPED_OR(256 * KIB, 4 * MIB)
 
 _Static_assert(ZONE_UNITS == 128, "two words of unit bits");
 _Static_assert(ZONE_UNITS - 1 - HEADER_UNITS(ZONE_UNITS) >= 100, "a zone holds 100 blocks of SMALL_MAX, one a unit");

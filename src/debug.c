@@ -306,7 +306,8 @@ static bool end_life(void *block) {
     return atomic_exchange_explicit(state, STATE_USED, memory_order_relaxed) >= STATE_LIVE;
 }
 
-void debug_give(const char *call, void *block, const void *frame) {
+/* checked: what follows the block has been looked at in this call. */
+static void give(const char *call, void *block, bool checked, const void *frame) {
     struct ledger_entry entry;
     check_each();
     bool known = ledger_take_live((uintptr_t)block, &entry);
@@ -314,7 +315,7 @@ void debug_give(const char *call, void *block, const void *frame) {
         debug_report_pointer(call, block, frame);
         return;
     }
-    if (known)
+    if (known && !checked)
         check_canary(call, &entry, frame);
     unsigned arena = slab_arena_at((uintptr_t)block);
     if (!end_life(block)) {
@@ -331,6 +332,10 @@ void debug_give(const char *call, void *block, const void *frame) {
         keep_a_while(block, entry.capacity);
     else
         release(block, entry.capacity);
+}
+
+void debug_give(const char *call, void *block, const void *frame) {
+    give(call, block, false, frame);
 }
 
 /* --------------------------------------------------------------------------------------------------- taking */
@@ -385,9 +390,12 @@ void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
 }
 
 /* ------------------------------------------------------------------------------------------------- resizing */
+
+/* What stands in the ledger as live may be looked at by another thread: out of it, while canaries are written. */
 static void *resize_in_place(void *block, size_t size, struct ledger_entry *entry, const void *frame) {
     struct slab_line *line;
     state_byte *state;
+    ledger_take_live((uintptr_t)block, entry);
     if (slab_find_live((uintptr_t)block, &line, &state))
         slab_set_size(line, state, size);
     else
@@ -407,18 +415,16 @@ void *debug_resize(void *block, size_t size, const void *frame) {
         errno = EINVAL;
         return NULL;
     }
-    if (known) {
+    if (known)
         check_canary("realloc", &entry, frame);
-        write_canary(block, entry.size, entry.capacity); /* once is enough */
-    }
     if (size == 0) {
-        debug_give("realloc", block, frame);
+        give("realloc", block, known, frame);
         return NULL;
     }
     void *moved = debug_take(size, 1, false, frame);
     if (moved != NULL) {
         memcpy(moved, block, min_size(debug_usable(entry.size, entry.capacity), size));
-        debug_give("realloc", block, frame);
+        give("realloc", block, known, frame);
         return moved;
     }
     if (size > entry.size)

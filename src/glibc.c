@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 /* Of the C libraries only glibc has these names. */
-#if defined(__GLIBC__) && !defined(CADASTRE_PREFIXED)
+#ifdef __GLIBC__
 
 #if !__GLIBC_PREREQ(2, 33)
 struct mallinfo2 {

@@ -1,4 +1,5 @@
 #include "lock.h"
+#include "config.h"
 #include "message.h"
 #include "syscall.h"
 #include <linux/futex.h>
@@ -115,7 +116,8 @@ void lock_release(struct lock *lock) {
         return;
     if (CHECK_RANKS)
         rank_pop(lock);
-    uintptr_t word = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
+    memory_order order = PLANTED_RACE ? memory_order_relaxed : memory_order_release;
+    uintptr_t word = atomic_exchange_explicit(&lock->word, 0, order);
     if (UNLIKELY((word & WAITED_FOR) != 0))
         syscall3(SYS_futex, (long)&lock->word, FUTEX_WAKE_PRIVATE, 1);
     held.count--;

@@ -16,6 +16,13 @@
 
 #ifdef CADASTRE_PREFIXED
 #define ALSO(name, result, parameters, target)
+/* What <malloc.h> declares besides the family, to be included after this. */
+#define mallinfo     cadastre_mallinfo
+#define mallinfo2    cadastre_mallinfo2
+#define malloc_info  cadastre_malloc_info
+#define malloc_stats cadastre_malloc_stats
+#define malloc_trim  cadastre_malloc_trim
+#define mallopt      cadastre_mallopt
 #else
 #define ALSO(name, result, parameters, target)                                                                         \
     PUBLIC extern result name parameters __attribute__((alias(#target), ATTRIBUTES_OF(target)));

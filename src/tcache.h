@@ -140,7 +140,8 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *l
         return false;
     if (UNLIKELY(load_relaxed(&batch->count) == OUTGOING_ENTRIES || load_relaxed(&cache->outgoing_left) <= 0))
         return false;
-    store_relaxed(state, STATE_USED);
+    if (!PLANTED_DELAY)
+        store_relaxed(state, STATE_USED);
     batch_add(batch, slab_arena(line), block, state);
     store_relaxed(&cache->outgoing_left, load_relaxed(&cache->outgoing_left) - (ptrdiff_t)slab_block_size(line));
     return true;

@@ -125,9 +125,9 @@ USER_TESTS := $(USER_SRCS:%.c=$(BUILD)/%.t)
 
 tests: all $(UNIT_TESTS) $(USER_TESTS)
 
-# For tests/faults/kernel.h
+# Those that include tests/faults/kernel.h
 WRAPPED    := -Wl,--wrap=mmap,--wrap=munmap,--wrap=mremap,--wrap=madvise,--wrap=mprotect
-$(BUILD)/tests/faults/%.t: KERNEL := $(WRAPPED)
+$(BUILD)/tests/faults/%.t $(BUILD)/tests/unit/stacks.t: KERNEL := $(WRAPPED)
 
 $(UNIT_TESTS): $(BUILD)/%.t: %.c $(asan_OBJS) Makefile $(BUILD)/flags
 	@mkdir -p $(@D)

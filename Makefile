@@ -3,6 +3,7 @@
 # make asan | make tsan  build/<variant>/libcadastre.a under a sanitizer, cadastre_* names only (the sanitizer owns
 #                        the plain ones), and the stress program with it, build/<variant>/stress
 # make tests             every test program, under build/tests/
+# make fuzz              the fuzzers of tests/fuzz, by clang (scripts/fuzz runs them)
 # make bench             the benchmark programs, under build/bench/
 # make ft_malloc         build/libft_malloc_$HOSTTYPE.so and a link to it, libft_malloc.so
 # make install           PREFIX=/usr/local DESTDIR=
@@ -43,6 +44,7 @@ release_FLAGS := -O2 -g $(if $(filter -pg,$(CFLAGS)),,-fomit-frame-pointer) -fno
 debug_FLAGS   := -O1 -g -foptimize-sibling-calls -fno-omit-frame-pointer -DCADASTRE_DEBUG
 asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
                  -DCADASTRE_DEBUG -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
+fuzz_FLAGS     = $(asan_FLAGS) -fsanitize=fuzzer-no-link
 tsan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 
 # Sanitizers that would have the standard names for themselves; and what of clang's calls code that is not relocated
@@ -55,7 +57,7 @@ else ifneq ($(and $(GCC_ALONE),$(findstring clang,$(shell $(CC) --version))),)
 $(error CFLAGS has $(GCC_ALONE), which of clang cannot be in this library: use gcc, or -fsanitize-trap=undefined)
 endif
 
-VARIANTS := release debug asan tsan
+VARIANTS := release debug asan tsan fuzz
 SHARED_ONLY := $(wildcard src/early.c src/operators.c src/loading.c)
 STRESS_SRCS := $(wildcard tests/stress/programs/*.c)
 SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
@@ -134,24 +136,29 @@ $(BUILD)/$(FT_MALLOC): $(release_SHARED_OBJS)
 	$(CC) $(release_FLAGS) $(CFLAGS) $(REAL_CODE) $(SOFLAGS) $(LDFLAGS) -Wl,-soname,libft_malloc.so $^ -o $@
 
 # -------------------------------------------------------------------------------------------- the tests
-# tests/unit/*.c sees the library's own headers and links its objects (asan variant); tests/mapper/*.c and
-# tests/ring/*.c are users of the second library, with and without a sanitizer; every other group is a user of the
-# built shared object. Programs end in .t and speak TAP.
+# tests/unit/*.c sees the library's own headers and links its objects (asan variant), as do tests/faults/*.c, where the
+# test stands between it and the kernel; tests/mapper/*.c and tests/ring/*.c are users of the second library, with and
+# without a sanitizer; every other group is a user of the built shared object. Programs end in .t and speak TAP.
 TESTFLAGS  := $(STD) $(WARN) -Iinclude -Itests -O1 -g -fno-builtin -pthread -MMD -MP
-UNIT_SRCS  := $(wildcard tests/unit/*.c)
+UNIT_SRCS  := $(wildcard tests/unit/*.c tests/faults/*.c)
+FUZZ_SRCS  := $(wildcard tests/fuzz/*.c)
 MAPPER_TEST_SRCS := $(wildcard tests/mapper/*.c tests/ring/*.c)
-USER_SRCS  := $(filter-out $(UNIT_SRCS) $(MAPPER_TEST_SRCS),$(wildcard tests/*/*.c))
+USER_SRCS  := $(filter-out $(UNIT_SRCS) $(FUZZ_SRCS) $(MAPPER_TEST_SRCS),$(wildcard tests/*/*.c))
 UNIT_TESTS := $(UNIT_SRCS:%.c=$(BUILD)/%.t)
 USER_TESTS := $(USER_SRCS:%.c=$(BUILD)/%.t)
 MAPPER_TESTS := $(foreach d,tests tests-asan tests-tsan,$(MAPPER_TEST_SRCS:tests/%.c=$(BUILD)/$(d)/%.t))
 
 tests: all $(UNIT_TESTS) $(USER_TESTS) $(MAPPER_TESTS)
 
-$(BUILD)/tests/unit/%.t: tests/unit/%.c $(asan_OBJS) Makefile $(BUILD)/flags
-	@mkdir -p $(@D)
-	$(CC) $(TESTFLAGS) $(INC) $(asan_FLAGS) $(CFLAGS) $(REAL_CODE) $< $(asan_OBJS) -o $@
+# Those that include tests/faults/kernel.h
+WRAPPED    := -Wl,--wrap=mmap,--wrap=munmap,--wrap=mremap,--wrap=madvise,--wrap=mprotect
+$(BUILD)/tests/faults/%.t $(BUILD)/tests/unit/stacks.t: KERNEL := $(WRAPPED)
 
-$(BUILD)/tests/%.t: tests/%.c $(BUILD)/libcadastre.so Makefile $(BUILD)/flags
+$(UNIT_TESTS): $(BUILD)/%.t: %.c $(asan_OBJS) Makefile $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(TESTFLAGS) $(INC) $(asan_FLAGS) $(CFLAGS) $(REAL_CODE) $(KERNEL) $< $(asan_OBJS) -o $@
+
+$(USER_TESTS): $(BUILD)/%.t: %.c $(BUILD)/libcadastre.so Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(TESTFLAGS) $< -L$(BUILD) -lcadastre -ldl -Wl,-rpath,'$$ORIGIN/../..' -o $@
 
@@ -168,6 +175,20 @@ $(eval $(call mapper_test_rule,tests,$(BUILD)/libmemory_mapper.a))
 $(foreach v,asan tsan,$(eval $(call mapper_test_rule,tests-$(v),$(MAPPER_SRCS:%.c=$(BUILD)/$(v)/%.o),$($(v)_FLAGS))))
 
 -include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d) $(MAPPER_TESTS:.t=.d)
+
+# libFuzzer is clang's own. What is to be covered is the library, not the target that drives it.
+FUZZERS    := $(FUZZ_SRCS:%.c=$(BUILD)/%)
+$(BUILD)/fuzz/% $(BUILD)/tests/fuzz/%: CC := clang
+$(BUILD)/tests/fuzz/api: KERNEL := $(WRAPPED)
+
+fuzz: $(FUZZERS)
+
+$(FUZZERS): $(BUILD)/%: %.c $(fuzz_OBJS) Makefile $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(TESTFLAGS) $(INC) $(asan_FLAGS) $(CFLAGS) $(REAL_CODE) -c $< -o $@.o
+	$(CC) $(asan_FLAGS) -fsanitize=fuzzer $(CFLAGS) $(REAL_CODE) -pthread $(KERNEL) $@.o $(fuzz_OBJS) -o $@
+
+-include $(FUZZERS:=.d)
 
 # ---------------------------------------------------------------------------------------- the benchmarks
 # Linked with nothing of ours: the allocator under test is preloaded. bench/*.cc make one program, on google-benchmark;
@@ -244,7 +265,7 @@ uninstall:
 clean:
 	rm -rf build
 
-.PHONY: all release debug asan tsan ft_malloc tests bench install uninstall clean
+.PHONY: all release debug asan tsan ft_malloc tests fuzz bench install uninstall clean
 # make -j clean all
 ifneq ($(filter clean,$(MAKECMDGOALS)),)
 .NOTPARALLEL:

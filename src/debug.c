@@ -423,7 +423,9 @@ void *debug_resize(void *block, size_t size, const void *frame) {
     }
     void *moved = debug_take(size, 1, false, frame);
     if (moved != NULL) {
-        memcpy(moved, block, min_size(debug_usable(entry.size, entry.capacity), size));
+        size_t capacity = 0;
+        request_describe(moved, &size, &capacity);
+        memcpy(moved, block, min_size(debug_usable(entry.size, entry.capacity), debug_usable(size, capacity)));
         give("realloc", block, known, frame);
         return moved;
     }

@@ -138,8 +138,9 @@ static void give_unlocking(struct node *node) {
         spans_remove(node);
     }
     lock_release(&lock);
-    if (UNLIKELY(guarded))
-        unmap_span(start - os_page_size(), span + 2 * os_page_size());
+    size_t page = os_page_size();
+    if (UNLIKELY(guarded) && !os_unmap((void *)(start - page), span + 2 * page))
+        unmap_span(start, span); /* the guards stay, of no use to anybody */
 }
 
 static bool give_of_kind(void *block, enum large_kind kind) {

@@ -75,27 +75,6 @@ static void *raw_remap(void *address, size_t old_size, size_t new_size, int flag
 }
 #endif
 
-/* ------------------------------------------------------------------------------------- planted failures */
-#ifdef CADASTRE_DEBUG
-static _Atomic long calls_to_failure = -1;
-
-void os_fail_after(long calls) {
-    store_relaxed(&calls_to_failure, calls);
-}
-
-bool os_fail_pending(void) {
-    return load_relaxed(&calls_to_failure) >= 0;
-}
-
-static bool is_refused(void) {
-    return load_relaxed(&calls_to_failure) >= 0 && sub_relaxed(&calls_to_failure, 1) == 0;
-}
-#else
-static bool is_refused(void) {
-    return false;
-}
-#endif
-
 /* ---------------------------------------------------------------------------------------------- mappings */
 size_t os_page_size(void) {
     return page_size;
@@ -110,21 +89,17 @@ static void account_mapped(size_t size) {
 }
 
 void *os_map(size_t size) {
-    if (is_refused())
-        return NULL;
     void *p = raw_map(NULL, size, MAP_FLAGS);
     account_mapped(p == NULL ? 0 : size);
     return p;
 }
 
 bool os_has_room(size_t size) {
-    void *p = is_refused() ? NULL : raw_map(NULL, size, MAP_FLAGS);
+    void *p = raw_map(NULL, size, MAP_FLAGS);
     return p != NULL && raw_unmap(p, size);
 }
 
 void *os_map_at(void *address, size_t size) {
-    if (is_refused())
-        return NULL;
     void *p = raw_map(address, size, MAP_FLAGS | MAP_FIXED_NOREPLACE);
     if (p != NULL && p != address) { /* kernels before 4.17 take the address for a wish */
         raw_unmap(p, size);
@@ -138,7 +113,7 @@ void *os_map_aligned(size_t size, size_t alignment) {
     if (alignment <= page_size)
         return os_map(size);
     size_t extra = alignment - page_size;
-    if (is_refused() || size + extra < size)
+    if (size + extra < size)
         return NULL;
     char *p = raw_map(NULL, size + extra, MAP_FLAGS);
     if (p == NULL)
@@ -156,18 +131,18 @@ void *os_map_aligned(size_t size, size_t alignment) {
 }
 
 bool os_unmap(void *address, size_t size) {
-    if (is_refused() || !raw_unmap(address, size))
+    if (!raw_unmap(address, size))
         return false;
     sub_relaxed(&mapped_bytes, size);
     return true;
 }
 
 bool os_guard(void *address, size_t size) {
-    return !is_refused() && raw_guard(address, size);
+    return raw_guard(address, size);
 }
 
 bool os_resize(void *address, size_t old_size, size_t new_size) {
-    if (is_refused() || raw_remap(address, old_size, new_size, 0) == NULL)
+    if (raw_remap(address, old_size, new_size, 0) == NULL)
         return false;
     if (new_size > old_size)
         account_mapped(new_size - old_size);
@@ -177,8 +152,6 @@ bool os_resize(void *address, size_t old_size, size_t new_size) {
 }
 
 void *os_move(void *address, size_t old_size, size_t new_size) {
-    if (is_refused())
-        return NULL;
     void *p = raw_remap(address, old_size, new_size, MREMAP_MAYMOVE);
     if (p == NULL)
         return NULL;
@@ -206,7 +179,7 @@ static bool purge_is_known_to_zero(void) {
 }
 
 bool os_purge(void *address, size_t size) {
-    if (is_refused() || !purge_is_known_to_zero() || !raw_advise(address, size, MADV_DONTNEED))
+    if (!purge_is_known_to_zero() || !raw_advise(address, size, MADV_DONTNEED))
         return false;
     add_relaxed(&purged_bytes, size);
     return true;

@@ -93,9 +93,4 @@ size_t os_purged(void);
  * resident. */
 void os_look_up_resident(const void *address, size_t size, unsigned char *pages);
 
-/* Tests only, and only in debug builds: the call after `calls` more that succeed is refused, once (a negative count:
- * never). */
-void os_fail_after(long calls);
-bool os_fail_pending(void); /* it has not come to that yet */
-
 #endif

@@ -87,6 +87,20 @@ static void as_they_were(void) {
     }
 }
 
+/* A program may use all that is usable, whatever it has asked for. */
+static void usable_bytes_are_kept(void) {
+    for (size_t i = 1; i < COUNT(some_sizes); i++) {
+        unsigned char *block = malloc(some_sizes[i]);
+        size_t before = malloc_usable_size(block);
+        memset(opaque(block), 0xee, before);
+        block = realloc(block, some_sizes[i] - some_sizes[i] / 8);
+        size_t after = malloc_usable_size(block);
+        check(is_filled(block, 0, before < after ? before : after, 0xee), "realloc from %zu bytes lost some of %zu",
+              some_sizes[i], before);
+        free(block);
+    }
+}
+
 /* In the quarantine freed bytes can be read, whatever becomes of the slab. */
 #define KEPT "CADASTRE_QUARANTINE=64M"
 
@@ -101,6 +115,7 @@ static const struct debug_case cases[] = {
     {{"perturb, MALLOC_PERTURB_", perturbed}, {"MALLOC_PERTURB_=165", KEPT}, .errors = ""},
     {{"perturb, 255", perturbed_by_255}, {"CADASTRE_PERTURB=255", KEPT}, .errors = ""},
     {{"perturb, 0", as_they_were}, {"CADASTRE_PERTURB=0", KEPT}, .errors = ""},
+    {{"realloc keeps what is usable", usable_bytes_are_kept}, {"CADASTRE_SCRIBBLE=1"}, .errors = ""},
     {{"neither", as_they_were}, {KEPT}, .errors = ""},
 };
 

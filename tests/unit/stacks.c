@@ -1,5 +1,6 @@
 /* The depot of call stacks: each one once, whoever records it; its limits; what it prints. */
 #include "stacks.h"
+#include "faults/kernel.h"
 #include "message.h"
 #include "os.h"
 #include "tap.h"
@@ -41,11 +42,11 @@ static void test_interning(void) {
     for (size_t i = 0; i < sizeof many / sizeof *many; i++)
         many[i] = i + 1;
     for (long calls = 0; calls < 2; calls++) {
-        os_fail_after(calls);
+        kernel_refuse(KERNEL_MMAP, 1 + (size_t)calls, 1 + (size_t)calls);
         ok(stacks_intern(many, 3) == 0 && stacks_total().refused == (size_t)calls + 1 && stacks_total().stacks == 0,
            "no memory at call %ld: number 0, counted as refused", calls);
     }
-    os_fail_after(-1);
+    kernel_give_again();
     uint32_t id = stacks_intern(many, 3);
     ok(id != 0 && stacks_intern(many, 3) == id && stacks_total().stacks == 1, "the same stack has the same number");
     ok(stacks_get(id, &kept) == 3 && memcmp(kept, many, 3 * sizeof *many) == 0, "which gives it back");

@@ -337,9 +337,9 @@ void arenas_unlock_all(void) {
 }
 
 void arenas_reset_locks(struct arena *mine) {
-    for (unsigned i = 0; i < arena_count; i++) {
-        arena_reset_lock(&arenas[i]);
-        store_relaxed(&arenas[i].threads, &arenas[i] == mine);
-    }
     store_relaxed(&purging, false);
+    for (unsigned i = 0; i < arena_count; i++) {
+        store_relaxed(&arenas[i].threads, &arenas[i] == mine);
+        arena_reset_lock(&arenas[i]);
+    }
 }

@@ -6,7 +6,7 @@
 
 static struct arena arenas[ARENAS_MAX];
 static struct partial partials[ARENAS_MAX];
-static unsigned arena_count = 1; /* constant after boot, as the next */
+static unsigned arena_count; /* constant after boot, as the next */
 static size_t zone_size_wanted = ZONE_SPAN;
 static atomic_uint join_limit = ARENAS_MAX; /* only so many arenas are given to threads */
 static atomic_uint thread_numbers;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # usage: tests/deadly/loading.t
 # Where the loader has brought other allocators down: a library that interposes mmap and calls dlsym in it; the
-# library opened where static TLS is nearly full; closed while threads live that used it; and forks that race the
-# first malloc, before the library's constructor has run.
+# library opened where static TLS is nearly full; closed while threads live that used it; forks that race the first
+# malloc, before the library's constructor has run; and handlers of fork that stop and start a thread.
 # shellcheck disable=SC2317  # functions are called through ok
 # shellcheck source-path=SCRIPTDIR source=../api/tap.sh
 . "$(dirname "$0")/../api/tap.sh"
@@ -21,7 +21,7 @@ program() {
 
 # says_fine COMMAND...: exits with 0 and prints "fine" and nothing else.
 says_fine() {
-    timeout 100 "$@" >"$WORK/out" 2>&1
+    timeout 60 "$@" >"$WORK/out" 2>&1
     local status=$?
     cat "$WORK/out"
     [ "$status" -eq 0 ] && [ "$(cat "$WORK/out")" = fine ]
@@ -77,6 +77,20 @@ if ok "a library whose constructor forks builds" shared forks_first -pthread -Wl
     ok "the same, linked with the library" program fine linked-fine "${linked[@]}"; then
     ok "forks race the first malloc: preloaded" race_often preloaded "$library:$WORK/forks_first.so" "$WORK/fine"
     ok "forks race the first malloc: linked" race_often preloaded "$WORK/forks_first.so" "$WORK/linked-fine"
+fi
+
+# ------------------------------------------------------------------------------- handlers of fork with a thread
+# The library's own handlers are the first ones, so that others' run while it holds no lock; in a static program those
+# from .preinit_array come before, and run while it holds all.
+if ok "a library builds that stops its thread for a fork" shared worker -DSTOPS -pthread; then
+    with_worker=("-Wl,--no-as-needed" "$WORK/worker.so" "-Wl,-rpath,$WORK")
+    ok "its user builds" program forker forker "${with_worker[@]}" &&
+        ok "preloaded: forks, and the thread is there again" preloaded "$library" "$WORK/forker"
+    ok "its user builds, linked with the library" program forker linked-forker "${with_worker[@]}" "${linked[@]}" &&
+        ok "linked: forks, and the thread is there again" says_fine "$WORK/linked-forker"
+    ok "a static program builds whose handler starts a thread" program forker static-forker -static -DFIRST \
+        "$sources/worker.c" "$BUILD/libcadastre.a" &&
+        ok "static: forks, and the thread is there" says_fine "$WORK/static-forker"
 fi
 
 done_testing

@@ -1,7 +1,7 @@
 /*
- * A library that initialises before all others: its constructor starts threads whose first malloc races its own
- * forks, before the allocator's constructor has run. The children allocate on threads of their own; one that hangs is
- * ended by its alarm.
+ * A library that initialises before all others: its constructor forks, once before anything was allocated, and then
+ * while threads that it starts make their first malloc, all before the allocator's constructor has run. The children
+ * allocate on threads of their own; one that hangs is ended by its alarm.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -36,22 +36,32 @@ static void child(void) {
     _exit(0);
 }
 
-static __attribute__((constructor)) void race(void) {
-    pthread_t threads[THREADS];
-    pid_t children[FORKS];
-    for (int i = 0; i < THREADS; i++)
-        if (pthread_create(&threads[i], NULL, allocate, NULL) != 0)
-            abort();
-    for (int i = 0; i < FORKS; i++) {
+static void fork_children(pid_t *children, int count) {
+    for (int i = 0; i < count; i++) {
         children[i] = fork();
         if (children[i] == 0)
             child();
     }
-    for (int i = 0; i < FORKS; i++) {
+}
+
+static void await_children(const pid_t *children, int count) {
+    for (int i = 0; i < count; i++) {
         int status = -1;
         if (waitpid(children[i], &status, 0) != children[i] || status != 0)
             printf("a child's wait status is 0x%x\n", status);
     }
+}
+
+static __attribute__((constructor)) void race(void) {
+    pthread_t threads[THREADS];
+    pid_t children[FORKS];
+    fork_children(children, 1);
+    await_children(children, 1);
+    for (int i = 0; i < THREADS; i++)
+        if (pthread_create(&threads[i], NULL, allocate, NULL) != 0)
+            abort();
+    fork_children(children, FORKS);
+    await_children(children, FORKS);
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
 }

@@ -39,6 +39,7 @@ static void start(void) {
 static void start_in_child(void) {
     alarm(20);
     start();
+    usleep(2000); /* if the allocator's locks are still held, the thread comes to wait for one */
 }
 
 /* Until the thread has worked since it was last started. */

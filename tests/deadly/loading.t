@@ -80,17 +80,15 @@ if ok "a library whose constructor forks builds" shared forks_first -pthread -Wl
 fi
 
 # ------------------------------------------------------------------------------- handlers of fork with a thread
-# The library's own handlers are the first ones, so that others' run while it holds no lock; in a static program those
-# from .preinit_array come before, and run while it holds all.
-if ok "a library builds that stops its thread for a fork" shared worker -DSTOPS -pthread; then
+# The library's own handlers are the first, so that others' run while it holds no lock; unless it is opened late.
+if ok "a library builds that stops its thread for a fork" shared worker -pthread; then
     with_worker=("-Wl,--no-as-needed" "$WORK/worker.so" "-Wl,-rpath,$WORK")
     ok "its user builds" program forker forker "${with_worker[@]}" &&
         ok "preloaded: forks, and the thread is there again" preloaded "$library" "$WORK/forker"
     ok "its user builds, linked with the library" program forker linked-forker "${with_worker[@]}" "${linked[@]}" &&
         ok "linked: forks, and the thread is there again" says_fine "$WORK/linked-forker"
-    ok "a static program builds whose handler starts a thread" program forker static-forker -static -DFIRST \
-        "$sources/worker.c" "$BUILD/libcadastre.a" &&
-        ok "static: forks, and the thread is there" says_fine "$WORK/static-forker"
 fi
+ok "a program builds whose handler starts a thread before the library opened late is ready" program late_forker &&
+    ok "the thread comes to allocate" says_fine "$WORK/late_forker" "$library"
 
 done_testing

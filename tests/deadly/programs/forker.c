@@ -1,4 +1,4 @@
-/* Forks, with worker.c, while threads allocate: in the parent another one, in the child the worker. Prints "fine". */
+/* Forks, with worker.c, while another thread allocates; the worker is there in parent and child. Prints "fine". */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,12 +20,14 @@ static void *allocate(void *argument) {
 int main(void) {
     pthread_t thread;
     int failed = 0;
-    alarm(30);
+    alarm(30); /* where fork waits for a thread that waits for fork */
     pthread_create(&thread, NULL, allocate, NULL);
     for (int i = 0; i < FORKS; i++) {
         int status = -1;
+        worker_await();
         pid_t child = fork();
         if (child == 0) {
+            alarm(20);
             free(malloc(100));
             worker_await();
             _exit(0);

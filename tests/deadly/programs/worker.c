@@ -1,7 +1,5 @@
 /*
- * A library with a thread of its own, which allocates. fork stops and joins it, with STOPS, and parent and child start
- * it again. The handlers are registered by a constructor; with FIRST, which is for programs, before any constructor
- * has run.
+ * A library with a thread of its own, which allocates: fork stops and joins it, and parent and child start it again.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,13 +20,6 @@ static void *work(void *argument) {
     return argument;
 }
 
-static void end(void) {
-    if (rounds > 0) {
-        atomic_store(&stop, 1);
-        pthread_join(worker, NULL);
-    }
-}
-
 static void start(void) {
     atomic_store(&stop, 0);
     atomic_store(&rounds, 0);
@@ -36,10 +27,9 @@ static void start(void) {
         abort();
 }
 
-static void start_in_child(void) {
-    alarm(20);
-    start();
-    usleep(2000); /* if the allocator's locks are still held, the thread comes to wait for one */
+static void end(void) {
+    atomic_store(&stop, 1);
+    pthread_join(worker, NULL);
 }
 
 /* Until the thread has worked since it was last started. */
@@ -48,19 +38,7 @@ void worker_await(void) {
         usleep(100);
 }
 
-static void handle_forks(void) {
-#ifdef STOPS
-    pthread_atfork(end, start, start_in_child);
-#else
-    (void)end;
-    pthread_atfork(NULL, NULL, start_in_child);
-#endif
-}
-
-#ifdef FIRST
-__attribute__((section(".preinit_array"), used)) static void (*const preinit)(void) = handle_forks;
-#else
 __attribute__((constructor)) static void construct(void) {
-    handle_forks();
+    pthread_atfork(end, start, start);
+    start();
 }
-#endif

@@ -143,10 +143,20 @@ static void boot_debugging(void) {
         message_keep_stderr();
 }
 
+/* What is allocated before the C library's first constructor finds no `environ` yet. It is where the kernel has put it,
+ * behind the arguments; other C libraries have no such name. */
+extern long *__libc_stack_end __attribute__((weak));
+
+static char **environment(void) {
+    if (environ != NULL || &__libc_stack_end == NULL)
+        return environ;
+    return (char **)(__libc_stack_end + 1 + __libc_stack_end[0] + 1);
+}
+
 static void boot(void) {
     os_boot();
     directory_boot();
-    options_boot(environ);
+    options_boot(environment());
     boot_debugging();
     arenas_boot((unsigned)option_value(OPTION_ARENAS));
     store_release(&boot_state, BOOT_RUNNING);

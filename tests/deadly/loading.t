@@ -77,6 +77,9 @@ if ok "a library whose constructor forks builds" shared forks_first -pthread -Wl
     ok "the same, linked with the library" program fine linked-fine "${linked[@]}"; then
     ok "forks race the first malloc: preloaded" race_often preloaded "$library:$WORK/forks_first.so" "$WORK/fine"
     ok "forks race the first malloc: linked" race_often preloaded "$WORK/forks_first.so" "$WORK/linked-fine"
+    # The C library does not know the environment yet.
+    CADASTRE_FOO=1 LD_PRELOAD=$library:$WORK/forks_first.so "$WORK/fine" argument "" >"$WORK/out" 2>&1
+    ok "the options are read as early" contains "cadastre: CADASTRE_FOO: unknown option; ignored" "$WORK/out"
 fi
 
 # ------------------------------------------------------------------------------- handlers of fork with a thread

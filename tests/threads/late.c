@@ -1,7 +1,8 @@
 /*
  * Calls at the end: from destructors of thread-specific data, through all their rounds, whichever of them runs after
  * the allocator's own; from thread_local destructors; from atexit handlers and destructors of the program; and from
- * detached threads that still run, and whose blocks are freed, while the process exits. Each case is a process of its own.
+ * detached threads that still run, and whose blocks are freed, while the process exits. Each case is a process of its
+ * own.
  */
 #include "api/heapmap.h"
 #include "limits/memory.h"

@@ -6,7 +6,7 @@
 
 static struct arena arenas[ARENAS_MAX];
 static struct partial partials[ARENAS_MAX];
-static unsigned arena_count = 1; /* constant after boot, as the next */
+static unsigned arena_count; /* constant after boot, as the next */
 static size_t zone_size_wanted = ZONE_SIZE_MAX;
 static atomic_uint join_limit = ARENAS_MAX; /* only so many arenas are given to threads */
 static atomic_uint thread_numbers;
@@ -337,9 +337,9 @@ void arenas_unlock_all(void) {
 }
 
 void arenas_reset_locks(struct arena *mine) {
-    for (unsigned i = 0; i < arena_count; i++) {
-        arena_reset_lock(&arenas[i]);
-        store_relaxed(&arenas[i].threads, &arenas[i] == mine);
-    }
     store_relaxed(&purging, false);
+    for (unsigned i = 0; i < arena_count; i++) {
+        store_relaxed(&arenas[i].threads, &arenas[i] == mine);
+        arena_reset_lock(&arenas[i]);
+    }
 }

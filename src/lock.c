@@ -2,6 +2,7 @@
 #include "config.h"
 #include "message.h"
 #include "syscall.h"
+#include <limits.h>
 #include <linux/futex.h>
 #include <time.h>
 
@@ -148,5 +149,8 @@ void lock_reset(struct lock *lock) {
             rank_pop(lock);
         held.count--;
     }
-    store_relaxed(&lock->word, 0);
+    /* Another library's handler may have started a thread that waits already. */
+    uintptr_t word = atomic_exchange_explicit(&lock->word, 0, memory_order_release);
+    if (UNLIKELY((word & WAITED_FOR) != 0))
+        syscall3(SYS_futex, (long)&lock->word, FUTEX_WAKE_PRIVATE, INT_MAX);
 }

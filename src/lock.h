@@ -54,7 +54,7 @@ bool lock_holds_any(void);
  * may allocate. Its locks let it pass, until it says no. */
 void lock_pass_all(bool yes);
 
-/* In the child of fork, where no other thread lives: free, whoever held it. */
+/* In the child of fork, where no thread lives that could have held it but the calling one: free, whoever did. */
 void lock_reset(struct lock *lock);
 
 #endif

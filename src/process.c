@@ -28,6 +28,15 @@ extern void _IO_list_lock(void) __attribute__((weak));
 extern void _IO_list_unlock(void) __attribute__((weak));
 extern void _IO_list_resetlock(void) __attribute__((weak));
 
+/* pthread_atfork without the C library's stub in this object, which is not relocated yet when process_start_early is
+ * called. No library: this one is never unloaded. */
+#ifdef __GLIBC__
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *library);
+#define register_fork_handlers(before, parent, child) __register_atfork(before, parent, child, NULL)
+#else
+#define register_fork_handlers pthread_atfork
+#endif
+
 static bool has_stream_list(void) {
     return _IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL;
 }
@@ -70,6 +79,13 @@ static void after_fork_in_child(void) {
     lock_reset(&boot_lock);
     if (has_stream_list())
         _IO_list_resetlock();
+}
+
+/* The earlier the better: handlers that were registered before ours run while all locks are held. */
+static void handle_forks(void) {
+    static bool handled; /* under boot_lock, or while the process has one thread */
+    if (!handled)
+        handled = register_fork_handlers(before_fork, after_fork_in_parent, after_fork_in_child) == 0;
 }
 
 /* --------------------------------------------------------------------------------------------------- threads */
@@ -127,15 +143,25 @@ static void boot_debugging(void) {
         message_keep_stderr();
 }
 
+/* What is allocated before the C library's first constructor finds no `environ` yet. It is where the kernel has put it,
+ * behind the arguments; other C libraries have no such name. */
+extern long *__libc_stack_end __attribute__((weak));
+
+static char **environment(void) {
+    if (environ != NULL || &__libc_stack_end == NULL)
+        return environ;
+    return (char **)(__libc_stack_end + 1 + __libc_stack_end[0] + 1);
+}
+
 static void boot(void) {
     os_boot();
     directory_boot();
-    options_boot(environ);
+    options_boot(environment());
     boot_debugging();
     arenas_boot((unsigned)option_value(OPTION_ARENAS));
     store_release(&boot_state, BOOT_RUNNING);
     /* From here on this thread may allocate: both of these do, in some C libraries or for the many-th caller. */
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    handle_forks();
     has_thread_key = pthread_key_create(&thread_key, thread_exit) == 0;
     boot_cache = enter_thread();
     boot_thread = lock_self();
@@ -174,6 +200,7 @@ struct tcache *process_enter(void) {
 
 void process_start_early(void) {
     tcache_set_current(NULL);
+    handle_forks();
 }
 
 /* Boots while the process has one thread, and not at somebody's malloc. If a resolver has allocated, thread-local

@@ -5,10 +5,12 @@
 #include "cadastre.h"
 #include "tap.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <malloc.h>
+#include <netdb.h>
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -97,20 +99,30 @@ static void families_mix(const struct family *from, const struct family *to) {
 
 static void c_library_uses_ours(void) {
     char *copy = strdup("cadastre"), *formatted = NULL, *line = NULL, *stream = NULL, *path = realpath("/", NULL);
+    char *word = NULL;
     size_t line_size = 0, stream_size = 0;
-    int length = asprintf(&formatted, "%d", 42);
+    struct addrinfo *addresses = NULL, numeric = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+    struct dirent **entries = NULL;
+    int length = asprintf(&formatted, "%d", 42), words = sscanf("word", "%ms", &word);
+    int count = scandir("/proc/self/fd", &entries, NULL, NULL);
     FILE *file = fopen("/proc/self/status", "r"), *memory = open_memstream(&stream, &stream_size);
     ok(getline(&line, &line_size, file) > 0, "getline reads a line");
     fputs("some text", memory);
     fclose(memory);
     fclose(file);
-    void *blocks[] = {copy, formatted, line, stream, path, getcwd(NULL, 0)};
-    int ours = length == 2;
+    ok(getaddrinfo("127.0.0.1", "80", &numeric, &addresses) == 0, "getaddrinfo knows an address");
+    int ours = length == 2 && words == 1 && count > 0 && cadastre_malloc_usable_size(addresses) > 0;
+    freeaddrinfo(addresses);
+    for (int i = 0; i < count; i++) {
+        ours &= cadastre_malloc_usable_size(entries[i]) > 0;
+        free(entries[i]);
+    }
+    void *blocks[] = {copy, formatted, line, stream, path, word, entries, getcwd(NULL, 0)};
     for (size_t i = 0; i < COUNT(blocks); i++) {
         ours &= cadastre_malloc_usable_size(blocks[i]) > 0;
         free(blocks[i]);
     }
-    ok(ours, "what strdup, asprintf, getline, open_memstream, realpath and getcwd return is the library's");
+    ok(ours, "what strdup, asprintf, getline, open_memstream, getaddrinfo, realpath, ... return is the library's");
 }
 
 int main(void) {

@@ -124,6 +124,16 @@ static void *fill_and_release_neighbours(void *number) {
     return NULL;
 }
 
+static void *fill_release_and_idle(void *number) {
+    size_t t = (size_t)(uintptr_t)number, first = t * (MOST / 64), count = fill(first, share, 16, 100000, t);
+    pthread_barrier_wait(&all); /* the peak */
+    pthread_barrier_wait(&all);
+    release(first, count);
+    pthread_barrier_wait(&all); /* idle from here on */
+    pthread_barrier_wait(&all);
+    return NULL;
+}
+
 static void on_threads(void *(*run)(void *)) {
     pthread_t threads[THREADS];
     for (size_t t = 0; t < THREADS; t++)
@@ -170,6 +180,31 @@ static void by_each_other(void) {
         pthread_join(threads[t], NULL);
 }
 
+/* Many threads keep 64 MiB in their caches, all together, or one block of each class, which sum up to 0.8 MiB; and all
+ * together 16 MiB of LARGE spans. */
+static void by_idle_threads(void) {
+    enum { IDLE = 64 };
+    size_t heap = mem_bound(2 * HEAP), may_stay;
+    pthread_t threads[IDLE];
+    share = heap / IDLE;
+    touch_table();
+    pthread_barrier_init(&all, NULL, IDLE + 1);
+    size_t before = resident();
+    for (size_t t = 0; t < IDLE; t++)
+        check(pthread_create(&threads[t], NULL, fill_release_and_idle, (void *)t) == 0, "no thread");
+    pthread_barrier_wait(&all);
+    check(resident() > before + heap / 2, "the heap was not resident");
+    pthread_barrier_wait(&all);
+    pthread_barrier_wait(&all);
+    may_stay = before + 16 * MIB + (64 + 16) * MIB + IDLE * 820 * KIB + heap / 24;
+    diag("%d idle threads, %zu MiB freed: resident %zu MiB; at most %zu may be (%zu before)", IDLE, heap / MIB,
+         resident() / MIB, may_stay / MIB, before / MIB);
+    check(resident() <= may_stay, "%zu MiB more than that", (resident() - may_stay) / MIB);
+    pthread_barrier_wait(&all);
+    for (size_t t = 0; t < IDLE; t++)
+        pthread_join(threads[t], NULL);
+}
+
 static const struct test_case cases[] = {
     {"a heap of TINY blocks", tiny},
     {"a heap of 64-byte blocks", tiniest},
@@ -181,6 +216,7 @@ static const struct test_case cases[] = {
     {"threads' heaps, freed by the main thread", by_another_thread},
     {"threads' heaps, freed by other threads when theirs have ended", by_new_threads},
     {"threads' heaps, freed by each other", by_each_other},
+    {"64 threads' heaps, freed by themselves, who then idle", by_idle_threads},
 };
 
 MAIN_OF_CASES(cases)

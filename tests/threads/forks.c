@@ -1,8 +1,9 @@
 /*
- * 1,000 forks from a process whose threads allocate without pause. Each child allocates, frees blocks of its own, of
- * the parent's and of a thread that is not there any more, starts a thread that does the same, and walks the heap now
- * and then. Half of the forks are made with one arena, so that vanished threads leave the child's own arena behind. A
- * child that hangs is ended by its alarm. Each case is a process of its own.
+ * 1,000 forks from a process whose threads allocate without pause, and as many from one whose threads are born, make
+ * their first malloc, and end. Each child allocates, frees blocks of its own, of the parent's and of a thread that is
+ * not there any more, starts a thread that does the same, and walks the heap now and then. Half of the forks are made
+ * with one arena, so that vanished threads leave the child's own arena behind. A child that hangs is ended by its
+ * alarm. Each case is a process of its own.
  */
 #include "cadastre.h"
 #include "misuse/child.h"
@@ -126,13 +127,32 @@ static int child(size_t number) {
     return operate(&rng, 100) && burst(&rng) ? 0 : 6;
 }
 
-static void fork_while_busy(void) {
+static void *be_born(void *argument) {
+    struct rng rng = rng_stream(seed, (uintptr_t)argument);
+    return operate(&rng, 5) ? NULL : &stop;
+}
+
+/* Makes threads, whose first malloc meets a fork now and then. */
+static void *give_birth(void *number) {
+    pthread_t thread;
+    void *result = NULL;
+    if ((uintptr_t)number == 1)
+        make_fixed(1);
+    atomic_fetch_add(&ready, 1);
+    for (uintptr_t born = 1; !atomic_load(&stop) && !result; born++)
+        if (pthread_create(&thread, NULL, be_born, (void *)((uintptr_t)number << 32 | born)) != 0 ||
+            pthread_join(thread, &result) != 0)
+            return &stop;
+    return result;
+}
+
+static void fork_while(void *(*threads_do)(void *)) {
     pthread_t threads[THREADS];
     size_t failed = 0;
     seed = strtoull(getenv("SEED"), NULL, 0);
     make_fixed(0);
     for (size_t t = 0; t < THREADS; t++)
-        check(pthread_create(&threads[t], NULL, work, (void *)(t + 1)) == 0, "no thread");
+        check(pthread_create(&threads[t], NULL, threads_do, (void *)(t + 1)) == 0, "no thread");
     while (atomic_load(&ready) < THREADS)
         usleep(1000);
     for (size_t number = 0; number < FORKS && failed < 3; number++) {
@@ -160,7 +180,18 @@ static void fork_while_busy(void) {
     expect_silence();
 }
 
-static const struct test_case cases[] = {{"500 forks from a process of 4 busy threads", fork_while_busy}};
+static void fork_while_busy(void) {
+    fork_while(work);
+}
+
+static void fork_while_born(void) {
+    fork_while(give_birth);
+}
+
+static const struct test_case cases[] = {
+    {"500 forks from a process of 4 busy threads", fork_while_busy},
+    {"500 forks from a process that makes threads all the time", fork_while_born},
+};
 
 int main(int argc, char **argv) {
     static const char *const arenas[][2] = {{"CADASTRE_ARENAS=1"}, {NULL}};
@@ -171,7 +202,8 @@ int main(int argc, char **argv) {
     setenv("SEED", given, 1);
     for (size_t i = 0; i < COUNT(arenas); i++) {
         diag("%s", arenas[i][0] ? arenas[i][0] : "as many arenas as it chooses");
-        ok_case(cases[0].name, arenas[i], NULL);
+        for (size_t c = 0; c < COUNT(cases); c++)
+            ok_case(cases[c].name, arenas[i], NULL);
     }
     return tap_done();
 }

@@ -1,7 +1,8 @@
 /*
  * Calls at the end: from destructors of thread-specific data, through all their rounds, whichever of them runs after
  * the allocator's own; from thread_local destructors; from atexit handlers and destructors of the program; and from
- * threads that still run while the process exits. Each case is a process of its own.
+ * detached threads that still run, and whose blocks are freed, while the process exits. Each case is a process of its
+ * own.
  */
 #include "api/heapmap.h"
 #include "limits/memory.h"
@@ -163,17 +164,43 @@ static void exit_handlers(void) {
     check(atexit(at_exit) == 0, "atexit");
 }
 
-static void *never_end(void *argument) {
+/* What threads that nobody waits for have handed over: freed by a handler at exit, while they go on. */
+enum { DETACHED = 4, HANDED = 200 };
+
+static unsigned char *handed[DETACHED][HANDED];
+static pthread_barrier_t all_handed;
+
+static void free_handed(void) {
+    for (size_t t = 0; t < DETACHED; t++) {
+        for (size_t i = 0; i < HANDED; i++) {
+            check(pattern_holds(handed[t][i], sizes[i % KEYS], t + i), "a detached thread's block changed");
+            free(handed[t][i]);
+        }
+    }
+}
+
+static void *never_end(void *number) {
+    size_t t = (size_t)(uintptr_t)number;
+    for (size_t i = 0; i < HANDED; i++) {
+        handed[t][i] = malloc(sizes[i % KEYS]);
+        pattern_write(handed[t][i], sizes[i % KEYS], t + i);
+    }
+    pthread_barrier_wait(&all_handed);
     for (;;)
         work_a_little();
-    return argument;
+    return NULL;
 }
 
 static void exit_with_threads(void) {
     pthread_t thread;
     exit_handlers();
-    for (int i = 0; i < 4; i++)
-        check(pthread_create(&thread, NULL, never_end, NULL) == 0, "no thread");
+    check(atexit(free_handed) == 0, "atexit");
+    pthread_barrier_init(&all_handed, NULL, DETACHED + 1);
+    for (size_t t = 0; t < DETACHED; t++) {
+        check(pthread_create(&thread, NULL, never_end, (void *)t) == 0, "no thread");
+        pthread_detach(thread);
+    }
+    pthread_barrier_wait(&all_handed);
     usleep(2000);
 }
 
@@ -199,7 +226,7 @@ static const struct test_case cases[] = {
     {"destructors of thread-specific data, four rounds", key_destructors},
     {"destructors of thread_local objects", thread_local_destructors},
     {"atexit handlers and destructors", exit_handlers},
-    {"exit while other threads allocate", exit_with_threads},
+    {"exit, freeing, while detached threads allocate", exit_with_threads},
     {"the main thread ends before the others", main_thread_ends_first},
 };
 
@@ -209,6 +236,6 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < COUNT(cases); i++)
         ok_case(cases[i].name, NULL, NULL);
     for (int i = 0; i < 20; i++)
-        ok_case("exit while other threads allocate", NULL, NULL);
+        ok_case("exit, freeing, while detached threads allocate", NULL, NULL);
     return tap_done();
 }

@@ -103,7 +103,7 @@ static void growth(void) {
                 resize(i, size);
 }
 
-/* More becomes empty than may be retained, of one kind after the other: it is purged, unmapped, and put to other use. */
+/* More becomes empty than may be retained, of one kind after the other: it is purged, unmapped, put to other use. */
 static void retention(void) {
     static void *blocks[24 * MIB / 900];
     static const size_t sizes[] = {1000, 30000, 150000, 5 * MIB, 900};

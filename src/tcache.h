@@ -96,6 +96,7 @@ INLINE void *tcache_pop(struct magazine *magazine, enum category category, size_
         store_relaxed(slab_small_slack(top->state), (uint16_t)(magazine->live_bias - STATE_LIVE - size));
         store_release(top->state, STATE_WIDE);
     }
+    ASSUME(top->block != NULL);
     return top->block;
 }
 

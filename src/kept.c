@@ -179,8 +179,8 @@ static bool is_table(const struct search *search, const struct kept_block *block
     uintptr_t self;
     uintptr_t variables;
     uintptr_t table;
-    if (search->ours.start == 0 || read_words(block->address, files, 1) != 1 || *files < search->ours.module ||
-        block->size / pair != *files + 2 || block->size % pair != 0)
+    if (search->ours.start == 0 || block->size % pair != 0 || block->size / pair < search->ours.module + 2 ||
+        read_words(block->address, files, 1) != 1 || *files != block->size / pair - 2)
         return false;
     THREAD_POINTER(self);
     if (read_words(block->address + pair * (1 + search->ours.module), &variables, 1) != 1 ||

@@ -15,6 +15,8 @@
 
 #define PUBLIC __attribute__((visibility("default")))
 
+_Static_assert(RING_MESSAGE_HEADER == sizeof(uint32_t), "a message's header is its length");
+
 /* What a handle is: private memory, which fork copies. */
 struct ring {
     t_ring_buffer shown;
@@ -253,18 +255,23 @@ static ssize_t failed(int error) {
     return -1;
 }
 
+/* What is wrong with the arguments; 0: nothing. */
+static int check_arguments(const t_ring_buffer *rb, const void *data, size_t len, enum ring_framing framing) {
+    if (!rb || (!data && len > 0) || len > SSIZE_MAX || (framing == RING_MESSAGES && len == 0))
+        return EINVAL;
+    return ring_settle((struct ring *)rb, framing);
+}
+
 static ssize_t ring_put(t_ring_buffer *rb, const void *data, size_t len, enum ring_framing framing, int64_t until) {
     struct ring *ring = (struct ring *)rb;
     size_t done = 0;
-    if (!ring || (!data && len > 0) || len > SSIZE_MAX || (framing == RING_MESSAGES && len == 0))
-        return failed(EINVAL);
-    if (framing == RING_MESSAGES &&
-        (rb->capacity < sizeof(uint32_t) || len > rb->capacity - sizeof(uint32_t) || len > UINT32_MAX))
-        return failed(EMSGSIZE);
-    int error = ring_settle(ring, framing);
-    if (!error)
+    int error = check_arguments(rb, data, len, framing);
+    if (!error && framing == RING_MESSAGES &&
+        (rb->capacity < RING_MESSAGE_HEADER || len > rb->capacity - RING_MESSAGE_HEADER || len > UINT32_MAX))
+        error = EMSGSIZE;
+    if (!error && len > 0)
         error = end_enter(ring, &ring->writer, until);
-    if (!error) {
+    if (!error && len > 0) {
         error = framing == RING_MESSAGES ? put_message(ring, data, len, until, &done)
                                          : put_bytes(ring, data, len, until, &done);
         end_leave(ring, &ring->writer);
@@ -275,9 +282,7 @@ static ssize_t ring_put(t_ring_buffer *rb, const void *data, size_t len, enum ri
 static ssize_t ring_get(t_ring_buffer *rb, void *data, size_t len, enum ring_framing framing, int64_t until) {
     struct ring *ring = (struct ring *)rb;
     size_t done = 0;
-    if (!ring || (!data && len > 0) || len > SSIZE_MAX || (framing == RING_MESSAGES && len == 0))
-        return failed(EINVAL);
-    int error = ring_settle(ring, framing);
+    int error = check_arguments(rb, data, len, framing);
     if (!error && len > 0)
         error = end_enter(ring, &ring->reader, until);
     if (!error && len > 0) {

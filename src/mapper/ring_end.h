@@ -40,7 +40,7 @@ struct end {
     uint64_t role;         /* RING_SPSC: what `side->role` was when it became ours; under `busy` */
     uint64_t seen;         /* the other side's position when last looked at: it is no less now; under the turn */
     unsigned vain;         /* the last waits that spun for nothing; under the turn or `busy` */
-    _Atomic uint32_t busy; /* RING_SPSC: a thread is at it */
+    _Atomic uint64_t busy; /* RING_SPSC: the role whose thread is at it; 0: none is */
 };
 
 /* ------------------------------------------------------------------------------------------- identities */
@@ -173,6 +173,7 @@ static inline void end_inherited(struct end *end) {
 
 /* Tells the kernel which word the thread is about to take, has, or is about to wake others for. */
 static inline void turn_announce(_Atomic uint32_t *turn) {
+    atomic_signal_fence(memory_order_seq_cst);
     if (self.robust)
         *(struct robust_list *volatile *)&self.robust->list_op_pending =
             turn ? (struct robust_list *)((char *)turn - self.robust->futex_offset) : NULL;
@@ -246,9 +247,11 @@ static inline int role_claim(struct end *end, uint64_t role) {
     return 0;
 }
 
-/* `busy` is no lock: nobody waits for it. */
+/* `busy` is no lock: nobody waits for it. It names the process, for a child may inherit it as it was in the midst. */
 static inline int role_enter(struct end *end, uint64_t role) {
-    if (atomic_exchange_explicit(&end->busy, 1, memory_order_acquire))
+    uint64_t busy = atomic_load_explicit(&end->busy, memory_order_relaxed);
+    if (busy == role ||
+        !atomic_compare_exchange_strong_explicit(&end->busy, &busy, role, memory_order_acquire, memory_order_relaxed))
         return EBUSY;
     int error = end->role == role ? 0 : role_claim(end, role);
     if (error)

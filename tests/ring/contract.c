@@ -339,7 +339,29 @@ static void create_fails(int resource, rlim_t limit, int error) {
     check(mapped_regions() == 0, "%zu regions are left", mapped_regions());
 }
 
+/* Pages, of all kinds. */
+static size_t mapped_pages(void) {
+    char text[64] = "";
+    int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    check(read(file, text, sizeof text - 1) > 0, "statm: %s", strerror(errno));
+    close(file);
+    return strtoul(text, NULL, 10);
+}
+
 static void a_failed_create_is_undone(void) {
+    const char *small = ring_name("small"), *name = ring_name("ring");
+    t_mapping *region = create_shared_region(small, 100);
+    t_ring_buffer *ring = a_ring(10, 0);
+    size_t before = mapped_pages();
+    for (int i = 0; i < 100; i++) {
+        expect_null(create_ring_buffer(name, 10), EEXIST);
+        expect_null(attach_ring_buffer(small), EINVAL);
+    }
+    check(mapped_pages() < before + 50, "%zu pages are left", mapped_pages() - before);
+    check(mapped_regions() == 2, "%zu regions are left", mapped_regions() - 2);
+    destroy_ring_buffer(ring);
+    destroy_shared_region(small);
+    unmap(region);
     create_fails(RLIMIT_NOFILE, 3, EMFILE);
     create_fails(RLIMIT_FSIZE, RING_DATA, EFBIG);
     if (SLOWER == 1) /* a sanitizer's shadow takes all addresses */
@@ -361,7 +383,7 @@ static const struct test_case cases[] = {
     {"with RING_SPSC the second writer or reader gets EBUSY", the_second_writer_is_told_so},
     {"only its creator ends a ring; others detach", only_the_creator_ends_it},
     {"10,000 times, with 64 descriptors, and nothing is left", nothing_is_left},
-    {"a failed create is undone", a_failed_create_is_undone},
+    {"a failed create or attach is undone", a_failed_create_is_undone},
 };
 
 MAIN_OF_RING_CASES(cases)

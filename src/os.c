@@ -88,6 +88,13 @@ static void account_mapped(size_t size) {
         ;
 }
 
+/* Of what is not needed. What the kernel does not take back (it has no mapping left to split another with) is lost, and
+ * stays in the count. */
+static void trim(void *address, size_t size) {
+    if (size > 0 && !raw_unmap(address, size))
+        account_mapped(size);
+}
+
 void *os_map(size_t size) {
     void *p = raw_map(NULL, size, MAP_FLAGS);
     account_mapped(p == NULL ? 0 : size);
@@ -96,13 +103,15 @@ void *os_map(size_t size) {
 
 bool os_has_room(size_t size) {
     void *p = raw_map(NULL, size, MAP_FLAGS);
-    return p != NULL && raw_unmap(p, size);
+    if (p != NULL)
+        trim(p, size);
+    return p != NULL;
 }
 
 void *os_map_at(void *address, size_t size) {
     void *p = raw_map(address, size, MAP_FLAGS | MAP_FIXED_NOREPLACE);
     if (p != NULL && p != address) { /* kernels before 4.17 take the address for a wish */
-        raw_unmap(p, size);
+        trim(p, size);
         return NULL;
     }
     account_mapped(p == NULL ? 0 : size);
@@ -120,12 +129,8 @@ void *os_map_aligned(size_t size, size_t alignment) {
         return NULL;
     char *start = (char *)round_up((uintptr_t)p, alignment);
     size_t head = (size_t)(start - p);
-    size_t tail = extra - head;
-    /* A trim that fails leaves addresses unused, no more. */
-    if (head > 0)
-        raw_unmap(p, head);
-    if (tail > 0)
-        raw_unmap(start + size, tail);
+    trim(p, head);
+    trim(start + size, extra - head);
     account_mapped(size);
     return start;
 }
@@ -173,7 +178,7 @@ static bool purge_is_known_to_zero(void) {
             known = load_relaxed(page) == 0 ? 1 : -1;
             store_relaxed(&purge_zeroes, known);
         }
-        raw_unmap((void *)page, page_size);
+        trim((void *)page, page_size);
     }
     return known > 0;
 }

@@ -1,5 +1,5 @@
 /*
- * Every system call of several scenarios is refused: each in turn, all from each on, and all of one kind. No refusal
+ * Every system call of several scenarios is refused: each in turn, all from some on, and all of one kind. No refusal
  * may crash or hang; a request that cannot be met is NULL with ENOMEM; contents stay; shrinking never fails. Afterwards
  * the heap is valid, what was freed can be had again, and nothing is mapped that nobody knows of.
  */
@@ -81,6 +81,9 @@ static void life(void) {
     }
     for (size_t i = 0; i < count; i++)
         resize(i, size_of(i + 4));
+    for (size_t i = 0; i < count; i++)
+        if (held[i].block != NULL)
+            resize(i, held[i].size / 3 * 2);
     for (size_t i = 0; i < count; i += 2)
         let_go(i);
     arenas_purge_all();
@@ -105,10 +108,10 @@ static void growth(void) {
 
 /* More becomes empty than may be retained, of one kind after the other: it is purged, unmapped, put to other use. */
 static void retention(void) {
-    static void *blocks[24 * MIB / 900];
+    static void *blocks[18 * MIB / 900];
     static const size_t sizes[] = {1000, 30000, 150000, 5 * MIB, 900};
     for (size_t s = 0; s < COUNT(sizes); s++) {
-        size_t count = 24 * MIB / sizes[s];
+        size_t count = 18 * MIB / sizes[s];
         for (size_t i = 0; i < count; i++)
             blocks[i] = allowed(cadastre_malloc(sizes[s]));
         for (size_t i = 0; i < count; i++)
@@ -203,7 +206,7 @@ static const struct scenario {
     {"the life of blocks", life, false, {NULL}},
     {"growth of LARGE blocks", growth, false, {NULL}},
     {"retention", retention, false, {NULL}},
-    {"threads", threads, true, {NULL}},
+    {"threads", threads, true, {"CADASTRE_ARENAS=3"}},
     {"fork", forks, true, {NULL}},
     {"views and reports", views, false, {NULL}},
     {"debugging modes", views, false, {"CADASTRE_LOG=/dev/null", ALL_MODES}},
@@ -238,6 +241,7 @@ static void freed_is_had_again(size_t size) {
 static void is_as_it_was(void) {
     static const size_t sizes[] = {16, 1000, 5000, SMALL_MAX, 100000};
     struct cadastre_stats stats;
+    size_t stuck = atomic_load(&kernel_stuck); /* later refusals are made good again */
     kernel_give_again();
     let_all_go();
     for (size_t i = 0; i < COUNT(sizes) && !process_debugs; i++) /* with guards, mappings go at once */
@@ -249,8 +253,9 @@ static void is_as_it_was(void) {
     cadastre_stats(&stats, sizeof stats);
     const struct cadastre_memory *mapped = &stats.mapped;
     check(stats.live_blocks == 0, "%zu blocks are live", (size_t)stats.live_blocks);
-    size_t lost = atomic_load(&kernel_mapped) - (size_t)(mapped->total - mapped->other);
-    check(lost <= atomic_load(&kernel_stuck), "%zu bytes are mapped that nothing is known of", lost);
+    check(atomic_load(&kernel_mapped) == mapped->total, "%zu bytes are mapped, and %zu known of",
+          atomic_load(&kernel_mapped), (size_t)mapped->total);
+    check(mapped->other <= stuck, "nothing is known of %zu bytes", (size_t)mapped->other);
     check(process_debugs || mapped->headers + mapped->idle + mapped->retained == 0,
           "%zu bytes of zones and spans are not given back", (size_t)(mapped->total - mapped->metadata));
 }
@@ -330,9 +335,9 @@ static void walk(const struct scenario *scenario) {
         failed += !survives(scenario, (struct plan){KERNEL_ALL, k, k}, &ignored);
     ok(failed == 0, "%s: each refused in turn", scenario->name);
     failed = 0;
-    for (size_t k = 1; k <= calls; k++)
+    for (size_t k = 1; k <= calls; k += k < 40 ? 1 : 4)
         failed += !survives(scenario, (struct plan){KERNEL_ALL, k, SIZE_MAX}, &ignored);
-    ok(failed == 0, "%s: all refused from each on", scenario->name);
+    ok(failed == 0, "%s: all refused from some call on", scenario->name);
     failed = 0;
     for (unsigned kind = KERNEL_MMAP; kind < KERNEL_ALL; kind *= 2)
         failed += !survives(scenario, (struct plan){kind, 1, SIZE_MAX}, &ignored);
@@ -343,6 +348,7 @@ int main(int argc, char **argv) {
     if (argc == 6)
         run(&scenarios[strtoul(argv[1], NULL, 10)], (int)strtoul(argv[5], NULL, 10));
     for (size_t i = 0; i < COUNT(scenarios); i++)
-        walk(&scenarios[i]);
+        if (argc == 1 || strcmp(argv[1], scenarios[i].name) == 0)
+            walk(&scenarios[i]);
     return tap_done();
 }

@@ -35,7 +35,7 @@ ok "api finds a realloc that copies too little" finds api src/realloc.c \
     'lost contents'
 ok "and a mapping that is lost" finds api src/large.c \
     's/if (!os_unmap((void \*)start, span)) {/if (span < 300000 \&\& !os_unmap((void *)start, span)) {/' \
-    'mapped that nothing is known of'
+    'nothing is known of'
 ok "debug finds a canary that is looked for too early" finds debug src/debug.c \
     '/^static size_t find_overrun/,/^}/s/entry->size/entry->size - 1/' \
     'the heap contradicts itself'

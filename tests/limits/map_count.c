@@ -82,8 +82,16 @@ static void empty(void) {
     }
 }
 
+/* All that the process has mapped, and nobody but the kernel knows of. */
+static size_t unknown(void) {
+    struct cadastre_stats stats;
+    check(cadastre_stats(&stats, sizeof stats) == 0, "no statistics");
+    return proc_bytes("/proc/self/status", "VmSize:") - stats.mapped.total;
+}
+
 static void with_left(size_t left) {
     struct cadastre_stats stats;
+    size_t before = unknown();
     churn(0, 1000);
     use_up(left);
     diag("%zu mappings, about %zu to spare", mappings(), left);
@@ -102,6 +110,7 @@ static void with_left(size_t left) {
     check(cadastre_check() == 0, "the heap contradicts itself at last");
     check(cadastre_stats(&stats, sizeof stats) == 0 && stats.mapped.live == 0, "%zu bytes are live",
           (size_t)stats.mapped.live);
+    check(unknown() == before, "%zu bytes more than before are mapped, and not accounted for", unknown() - before);
     diag("%zu KiB stay mapped, of which %zu KiB the kernel would not take back", (size_t)stats.mapped.total / KIB,
          (size_t)stats.mapped.other / KIB);
     expect_silence();

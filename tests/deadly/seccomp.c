@@ -38,6 +38,7 @@ static const struct allowed {
     {"mprotect", SYS_mprotect, ALLOCATING},
     {"futex", SYS_futex, ALLOCATING},
     {"clock_gettime", SYS_clock_gettime, ALLOCATING},
+    {"prlimit64", SYS_prlimit64, ALLOCATING},
     {"write", SYS_write, PRINTING},
     {"rt_sigprocmask", SYS_rt_sigprocmask, PRINTING | DEBUGGING},
     {"rt_sigpending", SYS_rt_sigpending, PRINTING},

@@ -89,10 +89,12 @@ extern char _IO_list_all __attribute__((weak));
 
 /* The standard streams' structures, too, are looked at apart: where a buffer ends the next block may begin. */
 static bool is_left_out(uintptr_t variable) {
+#if defined(__GLIBC__) /* in others a stream's structure is not known */
     FILE *const streams[] = {stdin, stdout, stderr};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
         if (variable - (uintptr_t)streams[i] < sizeof *streams[i])
             return true;
+#endif
     return variable == (uintptr_t)&_IO_list_all;
 }
 
@@ -111,6 +113,7 @@ static void scan(struct search *search, uintptr_t from, size_t size) {
 }
 
 static void mark_stream(struct search *search, const FILE *stream) {
+    (void)search, (void)stream;
 #if defined(__GLIBC__)
     mark(search, find(search, (uintptr_t)stream->_IO_buf_base));
     mark(search, find(search, (uintptr_t)stream->_IO_save_base));

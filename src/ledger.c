@@ -49,7 +49,7 @@ static bool is_full(const struct table *t) {
 }
 
 static size_t bytes_of(const struct table *t) {
-    return t->capacity * sizeof *t->entries;
+    return round_up(t->capacity * sizeof *t->entries, os_page_size());
 }
 
 /* Takes the lock, with room for one more entry. false: no memory, and no lock held. */

@@ -28,8 +28,17 @@ static _Atomic size_t purged_bytes; /* so far */
 static _Atomic size_t retained_min = RETAINED_MIN;
 static _Atomic uint64_t stamps;
 
-static size_t page_size;        /* constant after os_boot */
-static bool avoid_huge_pages;   /* constant after os_boot */
+/* The kernel's page size, or CADASTRE_PAGE_SIZE if that is larger: then we do with 4 KiB pages what we would do with
+ * such ones. For tests, which so need no machine that has them. */
+#ifdef CADASTRE_PAGE_SIZE
+#define PAGE_SIZE_MIN ((size_t)CADASTRE_PAGE_SIZE)
+#else
+#define PAGE_SIZE_MIN ((size_t)0)
+#endif
+
+static size_t kernel_page_size; /* constant after os_boot, as the next two */
+static size_t page_size;        /* where PAGE_SIZE_MIN is 0, the same */
+static bool avoid_huge_pages;
 static atomic_int purge_zeroes; /* 0 not known yet, 1 yes, -1 no */
 
 /* ---------------------------------------------------------------------------------------- the raw calls
@@ -48,8 +57,8 @@ static bool raw_advise(void *address, size_t size, int advice) {
 static bool raw_guard(void *address, size_t size) {
     return mprotect(address, size, PROT_NONE) == 0;
 }
-static void *raw_remap(void *address, size_t old_size, size_t new_size, int flags) {
-    void *p = mremap(address, old_size, new_size, flags);
+static void *raw_remap(void *address, size_t old_size, size_t new_size, int flags, void *to) {
+    void *p = mremap(address, old_size, new_size, flags, to);
     return p == MAP_FAILED ? NULL : p;
 }
 #else
@@ -69,8 +78,8 @@ static bool raw_advise(void *address, size_t size, int advice) {
 static bool raw_guard(void *address, size_t size) {
     return syscall3(SYS_mprotect, (long)address, (long)size, PROT_NONE) == 0;
 }
-static void *raw_remap(void *address, size_t old_size, size_t new_size, int flags) {
-    long p = syscall4(SYS_mremap, (long)address, (long)old_size, (long)new_size, flags);
+static void *raw_remap(void *address, size_t old_size, size_t new_size, int flags, void *to) {
+    long p = syscall6(SYS_mremap, (long)address, (long)old_size, (long)new_size, flags, (long)to, 0);
     return is_error(p) ? NULL : (void *)p;
 }
 #endif
@@ -109,12 +118,38 @@ static void account_mapped(size_t size) {
         ;
 }
 
-void *os_map(size_t size) {
-    if (is_refused())
+static bool is_of_pages(const void *address, size_t size) {
+    return round_down((uintptr_t)address | size, page_size) == ((uintptr_t)address | size);
+}
+
+/* `alignment` is a power of two, of the kernel's page at least. */
+static void *map_aligned(size_t size, size_t alignment) {
+    size_t extra = alignment - kernel_page_size;
+    if (size + extra < size)
         return NULL;
-    void *p = raw_map(NULL, size, MAP_FLAGS);
+    char *p = raw_map(NULL, size + extra, MAP_FLAGS);
+    if (p == NULL || extra == 0)
+        return p;
+    char *start = (char *)round_up((uintptr_t)p, alignment);
+    size_t head = (size_t)(start - p);
+    size_t tail = extra - head;
+    /* A trim that fails leaves addresses unused, no more. */
+    if (head > 0)
+        raw_unmap(p, head);
+    if (tail > 0)
+        raw_unmap(start + size, tail);
+    return start;
+}
+
+void *os_map_aligned(size_t size, size_t alignment) {
+    ASSERT(is_of_pages(NULL, size));
+    void *p = is_refused() ? NULL : map_aligned(size, max_size(alignment, page_size));
     account_mapped(p == NULL ? 0 : size);
     return p;
+}
+
+void *os_map(size_t size) {
+    return os_map_aligned(size, page_size);
 }
 
 bool os_has_room(size_t size) {
@@ -123,6 +158,7 @@ bool os_has_room(size_t size) {
 }
 
 void *os_map_at(void *address, size_t size) {
+    ASSERT(is_of_pages(address, size));
     if (is_refused())
         return NULL;
     void *p = raw_map(address, size, MAP_FLAGS | MAP_FIXED_NOREPLACE);
@@ -134,28 +170,8 @@ void *os_map_at(void *address, size_t size) {
     return p;
 }
 
-void *os_map_aligned(size_t size, size_t alignment) {
-    if (alignment <= page_size)
-        return os_map(size);
-    size_t extra = alignment - page_size;
-    if (is_refused() || size + extra < size)
-        return NULL;
-    char *p = raw_map(NULL, size + extra, MAP_FLAGS);
-    if (p == NULL)
-        return NULL;
-    char *start = (char *)round_up((uintptr_t)p, alignment);
-    size_t head = (size_t)(start - p);
-    size_t tail = extra - head;
-    /* A trim that fails leaves addresses unused, no more. */
-    if (head > 0)
-        raw_unmap(p, head);
-    if (tail > 0)
-        raw_unmap(start + size, tail);
-    account_mapped(size);
-    return start;
-}
-
 bool os_unmap(void *address, size_t size) {
+    ASSERT(is_of_pages(address, size));
     if (is_refused() || !raw_unmap(address, size))
         return false;
     sub_relaxed(&mapped_bytes, size);
@@ -163,11 +179,13 @@ bool os_unmap(void *address, size_t size) {
 }
 
 bool os_guard(void *address, size_t size) {
+    ASSERT(is_of_pages(address, size));
     return !is_refused() && raw_guard(address, size);
 }
 
 bool os_resize(void *address, size_t old_size, size_t new_size) {
-    if (is_refused() || raw_remap(address, old_size, new_size, 0) == NULL)
+    ASSERT(is_of_pages(address, old_size | new_size));
+    if (is_refused() || raw_remap(address, old_size, new_size, 0, NULL) == NULL)
         return false;
     if (new_size > old_size)
         account_mapped(new_size - old_size);
@@ -176,10 +194,18 @@ bool os_resize(void *address, size_t old_size, size_t new_size) {
     return true;
 }
 
+/* To where the kernel likes; or, where its pages are not as large as ours, onto a mapping that is made for it. */
+static void *move(void *address, size_t old_size, size_t new_size) {
+    if (page_size == kernel_page_size)
+        return raw_remap(address, old_size, new_size, MREMAP_MAYMOVE, NULL);
+    void *room = map_aligned(new_size, page_size);
+    /* A refusal may have unmapped the room, and it be another thread's by now: it is left as it is. */
+    return room == NULL ? NULL : raw_remap(address, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, room);
+}
+
 void *os_move(void *address, size_t old_size, size_t new_size) {
-    if (is_refused())
-        return NULL;
-    void *p = raw_remap(address, old_size, new_size, MREMAP_MAYMOVE);
+    ASSERT(is_of_pages(address, old_size | new_size));
+    void *p = is_refused() ? NULL : move(address, old_size, new_size);
     if (p == NULL)
         return NULL;
     sub_relaxed(&mapped_bytes, old_size);
@@ -206,6 +232,7 @@ static bool purge_is_known_to_zero(void) {
 }
 
 bool os_purge(void *address, size_t size) {
+    ASSERT(is_of_pages(address, size));
     if (is_refused() || !purge_is_known_to_zero() || !raw_advise(address, size, MADV_DONTNEED))
         return false;
     add_relaxed(&purged_bytes, size);
@@ -234,7 +261,8 @@ size_t os_read_file(const char *path, char *buffer, size_t capacity) {
 
 void os_boot(void) {
     char setting[64];
-    page_size = getauxval(AT_PAGESZ);
+    kernel_page_size = getauxval(AT_PAGESZ);
+    page_size = max_size(kernel_page_size, PAGE_SIZE_MIN);
     os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", setting, sizeof setting);
     avoid_huge_pages = strstr(setting, "[always]") != NULL;
 }
@@ -379,7 +407,21 @@ size_t os_purged(void) {
     return load_relaxed(&purged_bytes);
 }
 
-void os_look_up_resident(const void *address, size_t size, unsigned char *pages) {
+static void look_up_resident(const void *address, size_t size, unsigned char *pages) {
     if (syscall3(SYS_mincore, (long)address, (long)size, (long)pages) != 0)
-        memset(pages, 0, (size + page_size - 1) / page_size);
+        memset(pages, 0, (size + kernel_page_size - 1) / kernel_page_size);
+}
+
+void os_look_up_resident(const void *address, size_t size, unsigned char *pages) {
+    if (page_size == kernel_page_size) {
+        look_up_resident(address, size, pages);
+        return;
+    }
+    /* A page is resident if one of the kernel's in it is. */
+    const char *page = address;
+    for (size_t i = 0; i < size; i += kernel_page_size) {
+        unsigned char part;
+        look_up_resident(page + i, kernel_page_size, &part);
+        pages[i / page_size] = (unsigned char)((i % page_size == 0 ? 0 : pages[i / page_size]) | part);
+    }
 }

@@ -44,6 +44,7 @@ static bool count_block(void *argument, const struct walk_block *block) {
 }
 
 static bool is_stream_buffer(uintptr_t address) {
+    (void)address; /* musl's streams have their buffers in them */
 #if defined(__GLIBC__)
     FILE *const streams[] = {stdin, stdout, stderr};
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)

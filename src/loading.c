@@ -6,7 +6,8 @@
 #include "base.h"
 #include <dlfcn.h>
 
-#ifndef CADASTRE_PREFIXED
+/* Other C libraries than glibc have no such mode. */
+#if defined(RTLD_DEEPBIND) && !defined(CADASTRE_PREFIXED)
 
 typedef void *opener(const char *, int);
 

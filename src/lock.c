@@ -1,11 +1,14 @@
 #include "lock.h"
 #include "message.h"
 #include "syscall.h"
-#include <linux/futex.h>
 #include <time.h>
 
 #define SPINS      100
 #define WAITED_FOR ((uintptr_t)1)
+
+/* As in linux/futex.h, which musl's compiler does not see. */
+#define FUTEX_WAIT_PRIVATE 128
+#define FUTEX_WAKE_PRIVATE 129
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a word is at its address");
 

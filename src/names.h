@@ -21,4 +21,12 @@
     PUBLIC extern result name parameters __attribute__((alias(#target), ATTRIBUTES_OF(target)));
 #endif
 
+/* Names that in glibc mean the same. In musl they are an allocator that the C library keeps for itself, as it calls it
+ * with its own locks held. */
+#if defined(__GLIBC__)
+#define ALSO_GLIBC ALSO
+#else
+#define ALSO_GLIBC(name, result, parameters, target)
+#endif
+
 #endif

@@ -105,4 +105,4 @@ PUBLIC void *cadastre_reallocarray(void *block, size_t count, size_t size) {
 
 ALSO(realloc, void *, (void *, size_t), cadastre_realloc)
 ALSO(reallocarray, void *, (void *, size_t, size_t), cadastre_reallocarray)
-ALSO(__libc_realloc, void *, (void *, size_t), cadastre_realloc)
+ALSO_GLIBC(__libc_realloc, void *, (void *, size_t), cadastre_realloc)

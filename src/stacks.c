@@ -176,14 +176,30 @@ struct stacks_total stacks_total(void) {
 }
 
 /* ------------------------------------------------------------------------------------------------- printing */
-/* A static program may lack it. Not dladdr, which does not tell how far the file was moved: addr2line wants that. */
+/* Not dladdr, which does not tell how far the file was moved: addr2line wants that. Only glibc has it, and a static
+ * program may lack it: there a call is an address. */
+#if defined(__GLIBC__)
 extern __typeof__(dladdr1) dladdr1 __attribute__((weak));
+
+static bool find_symbol(uintptr_t address, Dl_info *info, uintptr_t *moved) {
+    void *map = NULL;
+    if (dladdr1 == NULL || dladdr1((void *)address, info, &map, RTLD_DL_LINKMAP) == 0 || map == NULL)
+        return false;
+    *moved = ((const struct link_map *)map)->l_addr;
+    return true;
+}
+#else
+static bool find_symbol(uintptr_t address, Dl_info *info, uintptr_t *moved) {
+    (void)address, (void)info, (void)moved;
+    return false;
+}
+#endif
 
 static void print_call(struct text *text, uintptr_t pc) {
     Dl_info info;
-    void *map = NULL;
+    uintptr_t moved;
     uintptr_t call = pc - 1; /* within the calling instruction */
-    if (dladdr1 == NULL || dladdr1((void *)call, &info, &map, RTLD_DL_LINKMAP) == 0 || map == NULL) {
+    if (!find_symbol(call, &info, &moved)) {
         text_add_hex(text, call);
         return;
     }
@@ -195,7 +211,7 @@ static void print_call(struct text *text, uintptr_t pc) {
     }
     text_add(text, info.dli_fname);
     text_add(text, "+");
-    text_add_hex(text, call - ((const struct link_map *)map)->l_addr);
+    text_add_hex(text, call - moved);
     if (info.dli_sname != NULL)
         text_add(text, ")");
 }

@@ -38,10 +38,13 @@ REAL_CODE := -fno-lto
 SOFLAGS  := -shared -Wl,-z,nodelete -Wl,-z,noseparate-code -Wl,-z,relro -Wl,-z,now -Wl,-z,defs \
             -Wl,-soname,libcadastre.so -pthread
 
+# Of the unit tests; not every machine has both.
+SANITIZERS    ?= address,undefined
+
 # Profiles of -pg are made by way of frame pointers.
 release_FLAGS := -O2 -g $(if $(filter -pg,$(CFLAGS)),,-fomit-frame-pointer) -fno-semantic-interposition -DNDEBUG
 debug_FLAGS   := -O1 -g -foptimize-sibling-calls -fno-omit-frame-pointer -DCADASTRE_DEBUG
-asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZERS) -fno-sanitize-recover=all \
                  -DCADASTRE_DEBUG -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 tsan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 
@@ -112,10 +115,13 @@ $(BUILD)/$(FT_MALLOC): $(release_SHARED_OBJS)
 
 # -------------------------------------------------------------------------------------------- the tests
 # tests/unit/*.c sees the library's own headers and links its objects (asan variant); every other group is a user of
-# the built shared object. Programs end in .t and speak TAP.
+# the built shared object, or of what TEST_LIBRARY says instead. Programs end in .t and speak TAP.
+TESTS        ?= */*
+TEST_LIBRARY ?= -L$(BUILD) -lcadastre -ldl -Wl,-rpath,'$$ORIGIN/../..'
 TESTFLAGS  := $(STD) $(WARN) -Iinclude -Itests -O1 -g -fno-builtin -pthread -MMD -MP
-UNIT_SRCS  := $(wildcard tests/unit/*.c)
-USER_SRCS  := $(filter-out $(UNIT_SRCS),$(wildcard tests/*/*.c))
+TEST_SRCS  := $(wildcard $(TESTS:%=tests/%.c))
+UNIT_SRCS  := $(filter tests/unit/%,$(TEST_SRCS))
+USER_SRCS  := $(filter-out $(UNIT_SRCS),$(TEST_SRCS))
 UNIT_TESTS := $(UNIT_SRCS:%.c=$(BUILD)/%.t)
 USER_TESTS := $(USER_SRCS:%.c=$(BUILD)/%.t)
 
@@ -125,9 +131,9 @@ $(BUILD)/tests/unit/%.t: tests/unit/%.c $(asan_OBJS) Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(TESTFLAGS) $(INC) $(asan_FLAGS) $(CFLAGS) $(REAL_CODE) $< $(asan_OBJS) -o $@
 
-$(BUILD)/tests/%.t: tests/%.c $(BUILD)/libcadastre.so Makefile $(BUILD)/flags
+$(BUILD)/tests/%.t: tests/%.c $(BUILD)/libcadastre.so $(BUILD)/libcadastre.a Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(TESTFLAGS) $< -L$(BUILD) -lcadastre -ldl -Wl,-rpath,'$$ORIGIN/../..' -o $@
+	$(CC) $(TESTFLAGS) $< $(TEST_LIBRARY) -o $@
 
 -include $(UNIT_TESTS:.t=.d) $(USER_TESTS:.t=.d)
 

@@ -10,6 +10,8 @@
 #include <limits.h>
 #include <malloc.h>
 
+void *pvalloc(size_t); /* which musl does not declare */
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static const char *const names[] = {

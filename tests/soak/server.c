@@ -3,7 +3,7 @@
  * a phase, while all threads rest, memory is sampled; in the end the samples are judged. scripts/soak runs it for
  * minutes or hours.
  *
- *   --seconds N   for about so long, and eight cycles at the least (30)
+ *   --seconds N   for about so long, and twelve cycles at the least (30)
  *   --mib N       with about so much live memory at the most (64)
  *   --csv PATH    writes the samples there
  *   --plant WHAT  does what must be found: leak, pins (single blocks that keep slabs), mappings, retained
@@ -61,7 +61,7 @@ static void *serve(void *argument) {
         pthread_mutex_unlock(&pool_lock);
         while (atomic_fetch_sub(&requests_left, 1) > 0) {
             load_serve(&rng);
-            if (is_planted("leak") && rng_between(&rng, 1, 40) == 1)
+            if (is_planted("leak") && rng_between(&rng, 1, 10) == 1)
                 memset(malloc(3000), 1, 3000);
         }
         pthread_mutex_lock(&pool_lock);
@@ -114,15 +114,16 @@ static double seconds_since_start(void) {
     return (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) * 1e-9;
 }
 
-/* Once a cycle. */
+/* Once a cycle. Of pins each has another class, or the slabs that the last one kept would do. */
 static void plant(void) {
-    enum { BLOCKS = 4000, PER_SLAB = 64, MAPPINGS_MORE = 400 };
-    static void *blocks[BLOCKS];
+    enum { SLAB = 64 << 10, SLABS = 64, LEAST = 1100, STEP = 150, SIZES = 30, MAPPINGS_MORE = 400 };
+    static void *blocks[SLABS * (SLAB / LEAST)];
+    size_t size = LEAST + judge.cycles % SIZES * STEP, in_slab = SLAB / size;
     if (is_planted("pins")) {
-        for (size_t i = 0; i < BLOCKS; i++)
-            blocks[i] = malloc(1000);
-        for (size_t i = 0; i < BLOCKS; i++)
-            if (i % PER_SLAB != 0)
+        for (size_t i = 0; i < SLABS * in_slab; i++)
+            blocks[i] = malloc(size);
+        for (size_t i = 0; i < SLABS * in_slab; i++)
+            if (i % in_slab != 0)
                 free(blocks[i]);
     }
     if (is_planted("mappings"))

@@ -39,10 +39,13 @@ REAL_CODE := -fno-lto
 SOFLAGS  := -shared -Wl,-z,nodelete -Wl,-z,noseparate-code -Wl,-z,relro -Wl,-z,now -Wl,-z,defs \
             -Wl,-soname,libcadastre.so -pthread
 
+# Of the unit tests; not every machine has both.
+SANITIZERS    ?= address,undefined
+
 # Profiles of -pg are made by way of frame pointers.
 release_FLAGS := -O2 -g $(if $(filter -pg,$(CFLAGS)),,-fomit-frame-pointer) -fno-semantic-interposition -DNDEBUG
 debug_FLAGS   := -O1 -g -foptimize-sibling-calls -fno-omit-frame-pointer -DCADASTRE_DEBUG
-asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZERS) -fno-sanitize-recover=all \
                  -DCADASTRE_DEBUG -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 fuzz_FLAGS     = $(asan_FLAGS) -fsanitize=fuzzer-no-link
 tsan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
@@ -138,12 +141,16 @@ $(BUILD)/$(FT_MALLOC): $(release_SHARED_OBJS)
 # -------------------------------------------------------------------------------------------- the tests
 # tests/unit/*.c sees the library's own headers and links its objects (asan variant), as do tests/faults/*.c, where the
 # test stands between it and the kernel; tests/mapper/*.c and tests/ring/*.c are users of the second library, with and
-# without a sanitizer; every other group is a user of the built shared object. Programs end in .t and speak TAP.
+# without a sanitizer; every other group is a user of the built shared object, or of what TEST_LIBRARY says instead.
+# Programs end in .t and speak TAP.
+TESTS        ?= */*
+TEST_LIBRARY ?= -L$(BUILD) -lcadastre -ldl -Wl,-rpath,'$$ORIGIN/../..'
 TESTFLAGS  := $(STD) $(WARN) -Iinclude -Itests -O1 -g -fno-builtin -pthread -MMD -MP
-UNIT_SRCS  := $(wildcard tests/unit/*.c tests/faults/*.c)
+TEST_SRCS  := $(wildcard $(TESTS:%=tests/%.c))
+UNIT_SRCS  := $(filter tests/unit/% tests/faults/%,$(TEST_SRCS))
+MAPPER_TEST_SRCS := $(filter tests/mapper/% tests/ring/%,$(TEST_SRCS))
 FUZZ_SRCS  := $(wildcard tests/fuzz/*.c)
-MAPPER_TEST_SRCS := $(wildcard tests/mapper/*.c tests/ring/*.c)
-USER_SRCS  := $(filter-out $(UNIT_SRCS) $(FUZZ_SRCS) $(MAPPER_TEST_SRCS),$(wildcard tests/*/*.c))
+USER_SRCS  := $(filter-out $(UNIT_SRCS) $(FUZZ_SRCS) $(MAPPER_TEST_SRCS),$(TEST_SRCS))
 UNIT_TESTS := $(UNIT_SRCS:%.c=$(BUILD)/%.t)
 USER_TESTS := $(USER_SRCS:%.c=$(BUILD)/%.t)
 MAPPER_TESTS := $(foreach d,tests tests-asan tests-tsan,$(MAPPER_TEST_SRCS:tests/%.c=$(BUILD)/$(d)/%.t))
@@ -158,9 +165,9 @@ $(UNIT_TESTS): $(BUILD)/%.t: %.c $(asan_OBJS) Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(TESTFLAGS) $(INC) $(asan_FLAGS) $(CFLAGS) $(REAL_CODE) $(KERNEL) $< $(asan_OBJS) -o $@
 
-$(USER_TESTS): $(BUILD)/%.t: %.c $(BUILD)/libcadastre.so Makefile $(BUILD)/flags
+$(USER_TESTS): $(BUILD)/%.t: %.c $(BUILD)/libcadastre.so $(BUILD)/libcadastre.a Makefile $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(TESTFLAGS) $< -L$(BUILD) -lcadastre -ldl -Wl,-rpath,'$$ORIGIN/../..' -o $@
+	$(CC) $(TESTFLAGS) $< $(TEST_LIBRARY) -o $@
 
 # The system calls that can fail, for a test that lets them.
 FAULTS := open stat fstat shm_open shm_unlink mmap munmap mprotect msync close fallocate getrlimit process_vm_readv \

@@ -313,6 +313,15 @@ uint64_t large_oldest(void) {
     return spans_oldest_stamp();
 }
 
+/* A purged span keeps its addresses, unless there is enough of that. Of a small one there is at once if it is at the
+ * edge of what is ours, where no hole is made: it serves no request, and blocks that grow and move leave ever more. */
+static bool is_worth_keeping(const struct node *node, size_t purged_max) {
+    bool has_both = node->prev != NULL && spans_follow(node->prev, node) && spans_follow(node, node->next);
+    if (!has_both && node->span <= SMALL_MAX)
+        return false;
+    return spans_purged() <= purged_max || (has_both && node->span < LARGE_UNMAP_MIN);
+}
+
 size_t large_purge_oldest(size_t bytes) {
     lock_acquire(&lock);
     struct node *node = spans_oldest();
@@ -343,11 +352,11 @@ size_t large_purge_oldest(size_t bytes) {
     node = spans_coalesce(node);
     uintptr_t whole = node->start;
     size_t whole_span = node->span;
-    bool unmapped = whole_span >= LARGE_UNMAP_MIN && spans_purged() > purged_max;
-    if (unmapped)
+    bool kept = is_worth_keeping(node, purged_max);
+    if (!kept)
         spans_remove(node);
     lock_release(&lock);
-    if (unmapped)
+    if (!kept)
         unmap_span(whole, whole_span);
     return span;
 }

@@ -12,6 +12,8 @@
 /* An errno that no function sets. */
 enum { UNTOUCHED = 4321 };
 
+void *pvalloc(size_t); /* which musl does not declare */
+
 struct names {
     const char *prefix;
     void *(*malloc)(size_t);

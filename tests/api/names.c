@@ -12,6 +12,8 @@
 #include <malloc.h>
 #include <netdb.h>
 
+void *pvalloc(size_t); /* which musl does not declare */
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 static const char *const names[] = {

@@ -10,7 +10,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 
-enum { SIZE = 200000, PAGES_OF_SIZE = 4096 * 49 };
+enum { SIZE = 200000, PAGES_OF_SIZE = 65536 * 3 }; /* whole pages, however large these are */
 
 static volatile char *block;
 
@@ -52,7 +52,7 @@ static int is_accessible(char *byte) {
 
 /* Every alignment, and that the guard pages are the block's next neighbours. */
 static void all_alignments(void) {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t page = malloc_good_size(MIB + 1) - MIB; /* the one that the library goes by */
     for (size_t alignment = 16; alignment <= 4 * MIB; alignment *= 2) {
         for (size_t size = 65537; size < 2 * MIB; size *= 3) {
             char *aligned = memalign(alignment, size);

@@ -21,7 +21,8 @@ static void limit_address_space(void) {
 /* The blocks that fill memory, chained through their first bytes. */
 static void *filling;
 
-/* Takes every block that can be had, from the largest to the smallest: after it no size is left. */
+/* Takes every block that can be had, from the largest to the smallest: after it no size is left. Last, what has a page
+ * of its own where pages are large. */
 static void fill_memory(void) {
     static const size_t sizes[] = {8 << 20, 1 << 20, 100000, 65536, 20000, 5000, 1025, 1024, 512, 100, 64, 48, 32, 16};
     for (size_t i = 0; i < COUNT(sizes); i++) {
@@ -31,6 +32,11 @@ static void fill_memory(void) {
             filling = block;
         }
         check(errno == ENOMEM, "errno %d at the end of memory", errno);
+    }
+    void *block;
+    while ((block = valloc(sizeof filling))) {
+        *(void **)block = filling;
+        filling = block;
     }
 }
 

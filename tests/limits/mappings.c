@@ -111,10 +111,39 @@ static void align_all(struct rng *rng) {
     ok(most < MAPPINGS, "aligned: at most %zu mappings at once, under %d", most, MAPPINGS);
 }
 
+/* A LARGE block that grows may move, and leaves a hole where it was, so that what is freed has ever fewer neighbours to
+ * join. Whatever its length, that must find its level, in mappings and in addresses. */
+static void grow_all(struct rng *rng) {
+    enum { AT_ONCE = 16, GROWN = 15000, SPACE_MIB = 400 };
+    struct cadastre_stats stats;
+    int had = 1;
+    for (used = 0; used < AT_ONCE; used++)
+        blocks[used] = NULL;
+    for (size_t i = 0; i < GROWN; i++) {
+        size_t size = rng_between(rng, 70 << 10, 1100 << 10), slot = rng_between(rng, 0, AT_ONCE - 1);
+        char *block = malloc(size / 2);
+        for (size_t at = 0; at < size / 2; at += 4096)
+            block[at] = 1;
+        block = realloc(block, size);
+        had &= block != NULL;
+        free(blocks[slot]);
+        blocks[slot] = block;
+    }
+    cadastre_stats(&stats, sizeof stats);
+    most = 0;
+    look("15000 blocks grown, 16 of them live");
+    ok(had, "growing: nothing is refused");
+    ok(most < MAPPINGS / 2, "growing: %zu mappings, under %d", most, MAPPINGS / 2);
+    ok(stats.mapped.total < SPACE_MIB * MIB, "growing: %zu MiB of addresses, under %d", stats.mapped.total / MIB,
+       SPACE_MIB);
+    empty();
+}
+
 int main(void) {
     struct rng rng = rng_stream(random_seed(), 0);
     diag("%zu MiB of address space, not written to", SPACE / MIB);
     look("at start");
+    grow_all(&rng);
     fragment("SMALL", &rng, 1025, 64 << 10);
     fragment("LARGE", &rng, 65 << 10, 300 << 10);
     fragment("both", &rng, 20 << 10, 150 << 10);

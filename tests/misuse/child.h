@@ -126,7 +126,8 @@ static int is_option(const char *entry) {
 /*
  * Starts the case `name` in a new process with the given extra environment (NULL or NULL-terminated), its standard
  * error going to the file `errors`; `prepare`, if not NULL, is called in the child before it executes, where it may
- * set limits. Returns the process, or -1.
+ * set limits. Returns the process, or -1. Under an emulator, whose path is in EMULATOR, that is what can run this
+ * program again.
  */
 __attribute__((unused)) static pid_t start_case(const char *name, const char *const *options, void (*prepare)(void),
                                                 int errors) {
@@ -139,12 +140,19 @@ __attribute__((unused)) static pid_t start_case(const char *name, const char *co
         environment[n++] = options[i];
     environment[n] = NULL;
 
+    const char *emulator = getenv("EMULATOR");
+    char self[4096];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[length < 0 ? 0 : length] = '\0';
     pid_t pid = fork();
     if (pid == 0) {
         char *arguments[] = {(char *)"case", (char *)name, NULL};
+        char *emulated[] = {(char *)emulator, self, (char *)name, NULL};
         dup2(errors, STDERR_FILENO);
         if (prepare)
             prepare();
+        if (emulator)
+            execve(emulator, emulated, (char **)environment);
         execve("/proc/self/exe", arguments, (char **)environment);
         diag("cannot run this test again: %s", strerror(errno));
         _exit(127);

@@ -36,6 +36,12 @@ ok "a run, through a link, in a place with spaces" run_a_little
 ok "--filter wants a regular expression" refuses '--filter [: not a regular expression' --filter '['
 ok "--filter that leaves nothing is refused" refuses '--filter nosuch: no point has such a name' --filter nosuch
 
+compares_the_ring() {
+    "$bench" --ring --filter 'round-trip/(ring|pipe)/' >"$WORK/out" && grep -E '^ring +- +- +[0-9.]+ us$' "$WORK/out" &&
+        grep -E '^pipe +- +- +[0-9.]+ us$' "$WORK/out"
+}
+ok "--ring shows the ring beside a pipe" compares_the_ring
+
 results="$WORK/a place/results"
 
 # rows FIELD=VALUE...: how many lines of the CSV file have these values.

@@ -44,7 +44,8 @@ inherits='the next one inherits a turn'
 taken_over='a role is taken over from the dead alone'
 lengths='impossible lengths are errors'
 
-ok "a turn that the kernel does not know of is found" finds ring_end.h 's/if \(self\.robust\)/if (0)/' killed "$inherits"
+ok "a turn that the kernel does not know of is found" \
+    finds ring_end.h 's/if \(self\.robust\)/if (0)/' killed "$inherits"
 ok "so is one that nobody inherits" \
     finds ring_end.h 's/\(word & FUTEX_TID_MASK\) == 0\)/(word \& ~FUTEX_WAITERS) == 0)/' killed "$inherits"
 ok "and one that is nobody's for ever" finds ring_end.h 's/ && errno == ESRCH\)/ \&\& 0)/' \

@@ -118,7 +118,7 @@ enum cadastre_category { CADASTRE_TINY, CADASTRE_SMALL, CADASTRE_LARGE };
 typedef struct cadastre_block {
     void *address;
     size_t size;     /* requested */
-    size_t capacity; /* all of it usable: malloc_usable_size */
+    size_t capacity; /* all of it usable (malloc_usable_size), but with CADASTRE_CANARIES */
     enum cadastre_category category;
     int arena;  /* that owns it; -1 for LARGE */
     void *zone; /* start of the zone, or of the LARGE mapping, that it lies in */

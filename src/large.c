@@ -120,6 +120,8 @@ static void unmap_span(uintptr_t start, size_t span) {
     if (!lock_with_spares())
         return; /* lost: addresses, perhaps pages, and no way to note them */
     spans_add(start, span, zeroed ? LARGE_PURGED : LARGE_CACHED);
+    if (!zeroed)
+        os_account_large_resident((ptrdiff_t)span);
     lock_release(&lock);
 }
 
@@ -336,7 +338,6 @@ size_t large_purge_oldest(size_t bytes) {
     }
     uintptr_t start = node->start;
     size_t span = node->span;
-    os_account_large_resident(-(ptrdiff_t)span);
     spans_purge_begin(node);
     lock_release(&lock);
 

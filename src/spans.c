@@ -189,6 +189,7 @@ struct node *spans_take(uintptr_t at, size_t span, bool *zeroed) {
 
 void spans_purge_begin(struct node *node) {
     release(node);
+    os_account_large_resident(-(ptrdiff_t)node->span);
     node->kind = LARGE_BUSY;
     spantree_refresh(node);
     list_append(&busy, node);
@@ -197,7 +198,10 @@ void spans_purge_begin(struct node *node) {
 void spans_purge_end(struct node *node, bool zeroed) {
     list_remove(&busy, node);
     node->kind = zeroed ? LARGE_PURGED : LARGE_CACHED;
-    purged += zeroed ? node->span : 0;
+    if (zeroed)
+        purged += node->span;
+    else
+        os_account_large_resident((ptrdiff_t)node->span);
     spantree_refresh(node);
 }
 
@@ -205,7 +209,6 @@ void spans_purge_undo(void) {
     while (busy.oldest != NULL) {
         struct node *node = busy.oldest;
         spans_purge_end(node, false);
-        os_account_large_resident((ptrdiff_t)node->span);
         retain(node);
     }
 }

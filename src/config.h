@@ -82,7 +82,7 @@
 #define TCACHE_BYTES_MIN      CRAMPED_OR(4 * KIB, 64 * KIB)   /* ... but so much, at the least */
 #define SWEEP_PERIOD          CRAMPED_OR(2, 16)              /* refills and full magazines between looks at idle ones */
 #define PARKED_BYTES_MAX      CRAMPED_OR(4 * KIB, 256 * KIB) /* of the blocks in a cache that waits for a thread */
-#define RETIRED_MAX           CRAMPED_OR(2, 8)               /* spans of LARGE blocks that one thread may keep */
+#define RETIRED_MAX           CRAMPED_OR(2, 32)              /* spans of LARGE blocks that one thread may keep */
 #define RETIRED_ZONES_MAX     2                              /* the bytes of so many zones, in spans of all threads */
 #define OUTGOING_ENTRIES      CRAMPED_OR(4, 254)
 #define OUTGOING_BYTES_MAX    CRAMPED_OR(8 * KIB, 256 * KIB)

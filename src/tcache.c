@@ -336,8 +336,12 @@ static void drain_large(struct tcache *cache) {
 }
 
 void tcache_give_up_large(struct tcache *cache, size_t size) {
-    if (load_relaxed(&cache->retired_count) > 0 && !large_has_warm(size))
-        drain_large(cache);
+    unsigned count = load_relaxed(&cache->retired_count);
+    if (count == 0 || large_has_warm(size))
+        return;
+    for (unsigned half = (count + 1) / 2; half > 0; half--)
+        give_up_first(cache);
+    arenas_keep_contract();
 }
 
 /* ------------------------------------------------------------------------------------------------ life cycle */

@@ -104,9 +104,7 @@ static void trim(void *address, size_t size) {
         account_mapped(size);
 }
 
-static bool is_of_pages(const void *address, size_t size) {
-    return round_down((uintptr_t)address | size, page_size) == ((uintptr_t)address | size);
-}
+#define IS_OF_PAGES(address, size) ((((uintptr_t)(address) | (size)) & (page_size - 1)) == 0)
 
 /* `alignment` is a power of two, of the kernel's page at least. */
 static void *map_aligned(size_t size, size_t alignment) {
@@ -124,7 +122,7 @@ static void *map_aligned(size_t size, size_t alignment) {
 }
 
 void *os_map_aligned(size_t size, size_t alignment) {
-    ASSERT(is_of_pages(NULL, size));
+    ASSERT(IS_OF_PAGES(NULL, size));
     void *p = map_aligned(size, max_size(alignment, page_size));
     account_mapped(p == NULL ? 0 : size);
     return p;
@@ -142,7 +140,7 @@ bool os_has_room(size_t size) {
 }
 
 void *os_map_at(void *address, size_t size) {
-    ASSERT(is_of_pages(address, size));
+    ASSERT(IS_OF_PAGES(address, size));
     void *p = raw_map(address, size, MAP_FLAGS | MAP_FIXED_NOREPLACE);
     if (p != NULL && p != address) { /* kernels before 4.17 take the address for a wish */
         trim(p, size);
@@ -153,7 +151,7 @@ void *os_map_at(void *address, size_t size) {
 }
 
 bool os_unmap(void *address, size_t size) {
-    ASSERT(is_of_pages(address, size));
+    ASSERT(IS_OF_PAGES(address, size));
     if (!raw_unmap(address, size))
         return false;
     sub_relaxed(&mapped_bytes, size);
@@ -161,12 +159,12 @@ bool os_unmap(void *address, size_t size) {
 }
 
 bool os_guard(void *address, size_t size) {
-    ASSERT(is_of_pages(address, size));
+    ASSERT(IS_OF_PAGES(address, size));
     return raw_guard(address, size);
 }
 
 bool os_resize(void *address, size_t old_size, size_t new_size) {
-    ASSERT(is_of_pages(address, old_size | new_size));
+    ASSERT(IS_OF_PAGES(address, old_size | new_size));
     if (raw_remap(address, old_size, new_size, 0, NULL) == NULL)
         return false;
     if (new_size > old_size)
@@ -186,7 +184,7 @@ static void *move(void *address, size_t old_size, size_t new_size) {
 }
 
 void *os_move(void *address, size_t old_size, size_t new_size) {
-    ASSERT(is_of_pages(address, old_size | new_size));
+    ASSERT(IS_OF_PAGES(address, old_size | new_size));
     void *p = move(address, old_size, new_size);
     if (p == NULL)
         return NULL;
@@ -214,7 +212,7 @@ static bool purge_is_known_to_zero(void) {
 }
 
 bool os_purge(void *address, size_t size) {
-    ASSERT(is_of_pages(address, size));
+    ASSERT(IS_OF_PAGES(address, size));
     if (!purge_is_known_to_zero() || !raw_advise(address, size, MADV_DONTNEED))
         return false;
     add_relaxed(&purged_bytes, size);

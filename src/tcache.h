@@ -153,7 +153,8 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *l
 /* A live LARGE block out of a span that the thread keeps; NULL: none fits. */
 void *tcache_take_large(struct tcache *cache, size_t size);
 
-/* Half of what the thread has kept goes to all, where that may spare a block of `size` bytes the faults of cold memory. */
+/* Half of what the thread has kept goes to all, where that may spare a block of `size` bytes the faults of cold
+ * memory. */
 void tcache_give_up_large(struct tcache *cache, size_t size);
 
 /* Frees a live LARGE block, whose span the thread keeps. false, and nothing done: there is no such block, or it cannot

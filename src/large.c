@@ -315,13 +315,13 @@ uint64_t large_oldest(void) {
     return spans_oldest_stamp();
 }
 
-/* A purged span keeps its addresses, unless there is enough of that. Of a small one there is at once if it is at the
- * edge of what is ours, where no hole is made: it serves no request, and blocks that grow and move leave ever more. */
+/* A purged span keeps its addresses, unless there is enough of that: of small ones at the edge of what is ours, where no
+ * hole is made, after an eighth of it, as blocks that grow and move leave ever more of them. */
 static bool is_worth_keeping(const struct node *node, size_t purged_max) {
+    if (node->span >= LARGE_UNMAP_MIN)
+        return spans_purged() <= purged_max;
     bool has_both = node->prev != NULL && spans_follow(node->prev, node) && spans_follow(node, node->next);
-    if (!has_both && node->span <= SMALL_MAX)
-        return false;
-    return spans_purged() <= purged_max || (has_both && node->span < LARGE_UNMAP_MIN);
+    return has_both || (node->span > SMALL_MAX && spans_purged() <= purged_max / 8);
 }
 
 size_t large_purge_oldest(size_t bytes) {

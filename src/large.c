@@ -315,8 +315,8 @@ uint64_t large_oldest(void) {
     return spans_oldest_stamp();
 }
 
-/* A purged span keeps its addresses, unless there is enough of that: of small ones at the edge of what is ours, where no
- * hole is made, after an eighth of it, as blocks that grow and move leave ever more of them. */
+/* A purged span keeps its addresses, unless there is enough of that: of small ones at the edge of what is ours, where
+ * no hole is made, after an eighth of it, as blocks that grow and move leave ever more of them. */
 static bool is_worth_keeping(const struct node *node, size_t purged_max) {
     if (node->span >= LARGE_UNMAP_MIN)
         return spans_purged() <= purged_max;

@@ -94,7 +94,8 @@
 #define PURGE_BYTES_MIN  CRAMPED_OR(64 * KIB, 1 * MIB) /* beyond what the contract asks for, so as to ask less often */
 #define PURGE_RUN_UNITS  CRAMPED_OR(2, 16)             /* one madvise at the most */
 /* Purged LARGE spans keep their addresses. If that comes to more than LARGE_PURGED_MAX, or this part of a limit on
- * memory, one of LARGE_UNMAP_MIN is unmapped; a smaller one only if that makes no hole, which would cost a mapping. */
+ * memory, one of LARGE_UNMAP_MIN is unmapped. A smaller one is only if that makes no hole, which would cost a mapping,
+ * and from an eighth of that on. */
 #define LARGE_PURGED_MAX     CRAMPED_OR(1 * MIB, 256 * MIB)
 #define LARGE_PURGED_DIVISOR 8
 #define LARGE_UNMAP_MIN      CRAMPED_OR(256 * KIB, 4 * MIB)

@@ -1,12 +1,8 @@
 /*
  * LARGE: one mapping for one block above SMALL_MAX, and the one global tree of them, ordered by address.
  *
- * Freed spans stay in the tree, so that a steady state neither rebalances nor faults: CACHED while their pages are
- * resident (they count as retained, and the oldest is purged first), PURGED once the pages are given back and only the
- * addresses kept. Neighbours of one kind coalesce when they become free; requests are served first fit, CACHED before
- * PURGED.
- *
- * Law: the nodes' spans are disjoint page multiples; the retained CACHED nodes are exactly those in the age list.
+ * What becomes of freed spans stands in spans.h. A request is served first fit: by a CACHED span, or else by a run of
+ * CACHED and PURGED ones. CACHED ones count as retained; the oldest is purged first, from its end.
  *
  * Thread-safe. Nothing here needs a lock of the caller's; all of it may make system calls unless said otherwise.
  */

@@ -71,9 +71,10 @@ size_t os_live(void);
 size_t os_retained(void);
 
 /*
- * How many bytes are to be purged: 0, or what is retained beyond half of the contract's bound once the bound is
- * crossed; or, when resident bytes pass all that there ever were by an eighth, half of the new, if so much is retained:
- * memory of one kind must not pile up on idle memory of another, but a swing of what is live finds its level.
+ * How many bytes are to be purged: 0, or once the contract's bound is crossed what is retained beyond it and
+ * PURGE_BYTES_MIN more; or, when resident bytes pass all that there ever were by an eighth, half of the new, if so much
+ * is retained: memory of one kind must not pile up on idle memory of another, but a swing of what is live finds its
+ * level.
  */
 size_t os_retained_excess(void);
 

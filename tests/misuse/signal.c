@@ -49,12 +49,14 @@ static const struct test_case cases[] = {
 /* Where a signal arrives is chance; between any two instructions around a lock, it must not hang. What a hit that was
  * interrupted has mixed up before, as it may, is reported as wrong frees. */
 static void aborts_each_time(const char *name) {
-    int aborted = 1;
+    /* The debug library may find before what the hit has mixed up. */
+    const char *preload = getenv("LD_PRELOAD");
+    int aborted = 1, with_assertions = preload && strstr(preload, "/debug/");
     for (int run = 0; run < RUNS && aborted; run++) {
         const struct outcome *outcome = run_case(name, NULL, NULL);
         aborted = WIFSIGNALED(outcome->status) && WTERMSIG(outcome->status) == SIGABRT &&
                   (matches(outcome->errors, "*cadastre: malloc, free or fork was called from a signal handler *\n") ||
-                   matches(outcome->errors, "*cadastre: assertion failed: *\n")); /* the debug library's, before it */
+                   (with_assertions && matches(outcome->errors, "*cadastre: assertion failed: *\n")));
         if (!aborted)
             diag("run %d: wait status 0x%x, standard error: %s", run, outcome->status, outcome->errors);
     }

@@ -29,7 +29,10 @@ static __thread bool is_detached; /* the thread's destructor has run */
 /* -------------------------------------------------------------------------------------------------- reports */
 static void report_twice(size_t doubles, const struct entry *entry) {
     size_t count;
-    if (LIKELY(doubles == 0) || !message_begin_misuse(&count))
+    bool wanted = false;
+    for (; UNLIKELY(doubles > 0); doubles--) /* one line for all of them, and each is counted */
+        wanted |= message_begin_misuse(&count);
+    if (LIKELY(!wanted))
         return;
     const struct slab_line *line = directory_find((uintptr_t)entry->block);
     char buffer[200];

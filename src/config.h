@@ -82,17 +82,20 @@
 #define TCACHE_BYTES_MIN      CRAMPED_OR(4 * KIB, 64 * KIB)   /* ... but so much, at the least */
 #define SWEEP_PERIOD          CRAMPED_OR(2, 16)              /* refills and full magazines between looks at idle ones */
 #define PARKED_BYTES_MAX      CRAMPED_OR(4 * KIB, 256 * KIB) /* of the blocks in a cache that waits for a thread */
-#define RETIRED_MAX           CRAMPED_OR(2, 32)              /* spans of LARGE blocks that one thread may keep */
-#define RETIRED_ZONES_MAX     2                              /* the bytes of so many zones, in spans of all threads */
+#define RETIRED_MAX           CRAMPED_OR(2, 16)              /* spans of LARGE blocks that one thread may keep */
+#define RETIRED_FLUSH         (RETIRED_MAX / 4 + 1)          /* as many go to all when there are more */
 #define OUTGOING_ENTRIES      CRAMPED_OR(4, 254)
 #define OUTGOING_BYTES_MAX    CRAMPED_OR(8 * KIB, 256 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */
-#define RETAINED_MIN     CRAMPED_OR(256 * KIB, 16 * MIB)
-#define RETAINED_DIVISOR 8 /* retained <= max(RETAINED_MIN, live / RETAINED_DIVISOR) */
-#define PEAK_DIVISOR     8 /* the most that was resident may be passed by this part of it, whatever is retained */
-#define PURGE_BYTES_MIN  CRAMPED_OR(64 * KIB, 1 * MIB) /* beyond what the contract asks for, so as to ask less often */
-#define PURGE_RUN_UNITS  CRAMPED_OR(2, 16)             /* one madvise at the most */
+/* Retained and claimed <= RETAINED_MIN + live / RETAINED_DIVISOR + min(live of LARGE, RETAINED_LARGE_MAX). */
+#define RETAINED_MIN       CRAMPED_OR(256 * KIB, 16 * MIB)
+#define RETAINED_DIVISOR   8
+#define RETAINED_LARGE_MAX CRAMPED_OR(256 * KIB, 16 * MIB)
+#define PEAK_DIVISOR       8 /* the most that was resident may be passed by this part of it, whatever is retained */
+#define PURGE_BYTES_MIN    CRAMPED_OR(64 * KIB, 1 * MIB) /* beyond what is asked for, so as to ask less often */
+#define PURGE_RUN_UNITS    CRAMPED_OR(2, 16)             /* one madvise at the most */
+#define LARGE_STEP_MAX     (1 * MIB) /* between lengths of LARGE spans, of which each doubling has eight up to there */
 /* Purged LARGE spans keep their addresses. If that comes to more than LARGE_PURGED_MAX, or this part of a limit on
  * memory, one of LARGE_UNMAP_MIN is unmapped. A smaller one is only if that makes no hole, which would cost a mapping,
  * and from an eighth of that on. */

@@ -105,7 +105,7 @@ PUBLIC int mallopt(int parameter, int value) {
             arenas_limit_joining((unsigned)value);
         return 1;
     case M_TRIM_THRESHOLD:
-        os_set_retained_min(value < 0 ? SIZE_MAX : (size_t)value);
+        os_set_retained_min(value < 0 ? PTRDIFF_MAX : (size_t)value);
         arenas_keep_contract();
         return 1;
     case M_PERTURB:

@@ -12,9 +12,19 @@ static _Atomic size_t guarded_count; /* live guarded blocks; written under lock 
 /* Each takes two mappings, of which a process has 65,530. More blocks than these have no guards. */
 #define GUARDED_MAX 16384
 
+#define LIMIT_PERIOD 64 /* purges between looks at the limit on memory */
+
+/* The node whose span starts there: what the directory notes of it is right at once, most often. */
+static struct node *find_start(const void *block) {
+    struct node *node = directory_find_large((uintptr_t)block);
+    if (LIKELY(node != NULL && load_relaxed(&node->start) == (uintptr_t)block))
+        return node;
+    return spantree_find_exact(spans_root(), (uintptr_t)block);
+}
+
 static struct node *find_live(const void *block) {
-    struct node *node = spantree_find_exact(spans_root(), (uintptr_t)block);
-    return node != NULL && node->kind == LARGE_LIVE ? node : NULL;
+    struct node *node = find_start(block);
+    return node != NULL && load_relaxed(&node->kind) == LARGE_LIVE ? node : NULL;
 }
 
 /* Takes the lock, with as many spare nodes there as any operation needs. false: no memory, and no lock held. */
@@ -29,10 +39,6 @@ static bool lock_with_spares(void) {
         spans_add_spare(node);
     }
     return true;
-}
-
-static size_t span_of(size_t size) {
-    return round_up(size == 0 ? 1 : size, os_page_size());
 }
 
 /* ----------------------------------------------------------------------------------------- taking and giving */
@@ -58,7 +64,7 @@ static void *take_guarded(size_t size, size_t span, size_t alignment) {
         os_unmap(block - os_page_size(), span + 2 * os_page_size());
         return NULL;
     }
-    struct node *node = spans_add((uintptr_t)block, span, LARGE_LIVE);
+    struct node *node = spans_add((uintptr_t)block, span);
     node->size = size;
     node->guarded = true;
     add_relaxed(&guarded_count, 1);
@@ -68,35 +74,14 @@ static void *take_guarded(size_t size, size_t span, size_t alignment) {
     return block;
 }
 
-void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
-    size_t span = span_of(room);
-    size_t need = alignment > os_page_size() ? span + alignment - os_page_size() : span;
-    if (UNLIKELY(guard_edges) && load_relaxed(&guarded_count) < GUARDED_MAX) {
-        *zeroed = true;
-        return take_guarded(size, span, alignment);
-    }
-    if (!lock_with_spares())
-        return NULL;
-    struct node *node = spantree_find_warm(spans_root(), need);
-    if (node == NULL)
-        node = spantree_find_run(spans_root(), need);
-    if (node != NULL) {
-        node = spans_take(round_up(node->start, alignment), span, zeroed);
-    } else {
-        lock_release(&lock);
-        void *p = os_map_aligned(span, alignment);
-        if (p == NULL)
-            return NULL;
-        directory_add((uintptr_t)p); /* or it is just not found without the lock */
-        if (!lock_with_spares()) {
-            os_unmap(p, span);
-            return NULL;
-        }
-        *zeroed = true;
-        node = spans_add((uintptr_t)p, span, LARGE_LIVE);
-        os_account_large_resident((ptrdiff_t)span);
-    }
-    node->size = size;
+/* What must be free for an aligned span. */
+static size_t need_of(size_t span, size_t alignment) {
+    return alignment > os_page_size() ? span + alignment - os_page_size() : span;
+}
+
+/* The node becomes a block; gives the lock back. */
+static void *publish_unlocking(struct node *node, size_t size) {
+    store_relaxed(&node->size, size);
     directory_note_large(node->start, node);
     os_account_large_live((ptrdiff_t)node->span);
     void *block = (void *)node->start;
@@ -104,11 +89,49 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     return block;
 }
 
-bool large_has_warm(size_t size) {
-    lock_acquire(&lock);
-    bool warm = spantree_find_warm(spans_root(), span_of(size)) != NULL;
+void *large_take_warm(size_t size, size_t room, size_t alignment) {
+    size_t span = large_span(room);
+    bool zeroed;
+    if (!lock_with_spares())
+        return NULL;
+    struct node *node = spans_find_warm(need_of(span, alignment));
+    if (node == NULL) {
+        lock_release(&lock);
+        return NULL;
+    }
+    return publish_unlocking(spans_take(node, round_up(node->start, alignment), span, &zeroed), size);
+}
+
+void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
+    size_t span = large_span(room);
+    size_t need = need_of(span, alignment);
+    if (UNLIKELY(guard_edges) && load_relaxed(&guarded_count) < GUARDED_MAX) {
+        *zeroed = true;
+        return take_guarded(size, span, alignment);
+    }
+    if (!lock_with_spares())
+        return NULL;
+    struct node *node = spans_find_warm(need);
+    if (node == NULL)
+        node = spans_find_run(need);
+    if (node != NULL)
+        return publish_unlocking(spans_take(node, round_up(node->start, alignment), span, zeroed), size);
     lock_release(&lock);
-    return warm;
+    void *p = os_map_aligned(span, alignment);
+    if (UNLIKELY(p == NULL)) {
+        span = round_up(room, os_page_size()); /* of a limit's last addresses none is wasted */
+        p = os_map_aligned(span, alignment);
+        if (p == NULL)
+            return NULL;
+    }
+    directory_add((uintptr_t)p); /* or it is just not found without the lock */
+    if (!lock_with_spares()) {
+        os_unmap(p, span);
+        return NULL;
+    }
+    *zeroed = true;
+    os_account_large_resident((ptrdiff_t)span);
+    return publish_unlocking(spans_add((uintptr_t)p, span), size);
 }
 
 /* A span that has left the tree goes back to the kernel; when that fails (no mapping left to split with) it returns as
@@ -119,40 +142,43 @@ static void unmap_span(uintptr_t start, size_t span) {
     bool zeroed = os_purge((void *)start, span);
     if (!lock_with_spares())
         return; /* lost: addresses, perhaps pages, and no way to note them */
-    spans_add(start, span, zeroed ? LARGE_PURGED : LARGE_CACHED);
-    if (!zeroed)
-        os_account_large_resident((ptrdiff_t)span);
+    spans_return(start, span, zeroed);
     lock_release(&lock);
 }
 
-/* Frees the node, the lock held at first and released here. */
-static void give_unlocking(struct node *node) {
+void large_give_retired_locked(struct node *node) {
     directory_forget_large(node->start);
+    os_account_large_live(-(ptrdiff_t)node->span);
+    spans_cache(node);
+}
+
+static COLD void give_guarded_unlocking(struct node *node) {
     uintptr_t start = node->start;
     size_t span = node->span;
-    bool guarded = node->guarded;
+    directory_forget_large(start);
     os_account_large_live(-(ptrdiff_t)span);
-    if (LIKELY(!guarded)) {
-        spans_cache(node);
-    } else {
-        os_account_large_resident(-(ptrdiff_t)span);
-        sub_relaxed(&guarded_count, 1);
-        spans_remove(node);
-    }
+    os_account_large_resident(-(ptrdiff_t)span);
+    sub_relaxed(&guarded_count, 1);
+    spans_remove(node);
     lock_release(&lock);
     size_t page = os_page_size();
-    if (UNLIKELY(guarded) && !os_unmap((void *)(start - page), span + 2 * page))
+    if (!os_unmap((void *)(start - page), span + 2 * page))
         unmap_span(start, span); /* the guards stay, of no use to anybody */
 }
 
 static bool give_of_kind(void *block, enum large_kind kind) {
     lock_acquire(&lock);
-    struct node *node = spantree_find_exact(spans_root(), (uintptr_t)block);
+    struct node *node = find_start(block);
     if (node == NULL || !large_change_kind(node, (uint8_t)kind, LARGE_HELD)) {
         lock_release(&lock);
         return false;
     }
-    give_unlocking(node);
+    if (UNLIKELY(node->guarded)) {
+        give_guarded_unlocking(node);
+        return true;
+    }
+    large_give_retired_locked(node);
+    lock_release(&lock);
     return true;
 }
 
@@ -172,11 +198,6 @@ bool large_hold(void *block) {
     return held;
 }
 
-void large_give_retired(struct node *node) {
-    lock_acquire(&lock);
-    give_unlocking(node);
-}
-
 void large_set_size(void *block, size_t size) {
     lock_acquire(&lock);
     struct node *node = find_live(block);
@@ -193,9 +214,10 @@ void large_guard_edges(void) {
 
 /* The pages behind `span` become a cached span of their own. */
 static void cut_tail(struct node *node, size_t span) {
-    struct node *tail = spans_add(node->start + span, node->span - span, LARGE_LIVE);
-    os_account_large_live(-(ptrdiff_t)tail->span);
+    size_t excess = node->span - span;
     node->span = span;
+    struct node *tail = spans_add(node->start + span, excess);
+    os_account_large_live(-(ptrdiff_t)excess);
     spans_cache(tail);
 }
 
@@ -206,14 +228,14 @@ static bool absorb_next(struct node *node, size_t span) {
         if (!spans_follow(last, last->next) || last->next->kind > LARGE_PURGED)
             return false;
     bool zeroed;
-    struct node *taken = spans_take(node->next->start, missing, &zeroed);
+    struct node *taken = spans_take(node->next, node->next->start, missing, &zeroed);
     os_account_large_live((ptrdiff_t)taken->span);
     spans_absorb(node, taken);
     return true;
 }
 
 void *large_resize(void *block, size_t size, bool may_move) {
-    size_t span = span_of(size);
+    size_t span = large_span(size);
     if (!lock_with_spares()) {
         /* No node for the tail: a smaller block keeps its pages. */
         lock_acquire(&lock);
@@ -236,7 +258,6 @@ void *large_resize(void *block, size_t size, bool may_move) {
         if (span < old_span && shrinks)
             cut_tail(node, span);
         node->size = size;
-        spantree_refresh(node);
     }
     lock_release(&lock);
     if (done)
@@ -271,7 +292,6 @@ void *large_resize(void *block, size_t size, bool may_move) {
     }
     node->span = span;
     node->size = size;
-    spantree_refresh(node);
     os_account_large_live((ptrdiff_t)(span - old_span));
     os_account_large_resident((ptrdiff_t)(span - old_span));
     lock_release(&lock);
@@ -317,11 +337,20 @@ uint64_t large_oldest(void) {
 
 /* A purged span keeps its addresses, unless there is enough of that: of small ones at the edge of what is ours, where
  * no hole is made, after an eighth of it, as blocks that grow and move leave ever more of them. */
-static bool is_worth_keeping(const struct node *node, size_t purged_max) {
+static bool is_worth_keeping(const struct node *node, size_t keep_max) {
     if (node->span >= LARGE_UNMAP_MIN)
-        return spans_purged() <= purged_max;
+        return spans_purged() <= keep_max;
     bool has_both = node->prev != NULL && spans_follow(node->prev, node) && spans_follow(node, node->next);
-    return has_both || (node->span > SMALL_MAX && spans_purged() <= purged_max / 8);
+    return has_both || (node->span > SMALL_MAX && spans_purged() <= keep_max / 8);
+}
+
+/* Looked up now and then: limits change seldom, and asking takes two system calls. */
+static size_t purged_max(void) {
+    static _Atomic size_t known;
+    static atomic_uint calls;
+    if (add_relaxed(&calls, 1) % LIMIT_PERIOD == 0)
+        store_relaxed(&known, min_size(LARGE_PURGED_MAX, os_memory_limit() / LARGE_PURGED_DIVISOR));
+    return load_relaxed(&known);
 }
 
 size_t large_purge_oldest(size_t bytes) {
@@ -331,29 +360,21 @@ size_t large_purge_oldest(size_t bytes) {
         lock_release(&lock);
         return 0;
     }
-    if (bytes < node->span && node->span - bytes >= PURGE_BYTES_MIN && spans_spare_count() > 0) {
-        bytes = round_up(max_size(bytes, PURGE_BYTES_MIN), os_page_size());
-        if (bytes < node->span)
-            node = spans_split(node, node->start + node->span - bytes);
-    }
-    uintptr_t start = node->start;
     size_t span = node->span;
-    spans_purge_begin(node);
+    if (bytes < span && span - bytes >= PURGE_BYTES_MIN && spans_spare_count() > 0)
+        span = min_size(span, round_up(max_size(bytes, PURGE_BYTES_MIN), os_page_size()));
+    node = spans_purge_begin(node, span);
+    uintptr_t start = node->start;
     lock_release(&lock);
 
     bool zeroed = os_purge((void *)start, span);
-    size_t purged_max = min_size(LARGE_PURGED_MAX, os_memory_limit() / LARGE_PURGED_DIVISOR);
+    size_t keep_max = purged_max();
 
     lock_acquire(&lock);
-    spans_purge_end(node, zeroed);
-    if (!zeroed) {
-        lock_release(&lock);
-        return span;
-    }
-    node = spans_coalesce(node);
+    node = spans_purge_end(node, zeroed);
     uintptr_t whole = node->start;
     size_t whole_span = node->span;
-    bool kept = is_worth_keeping(node, purged_max);
+    bool kept = !zeroed || is_worth_keeping(node, keep_max);
     if (!kept)
         spans_remove(node);
     lock_release(&lock);
@@ -366,7 +387,7 @@ bool large_unmap_free(void) {
     bool any = false;
     for (;;) {
         lock_acquire(&lock);
-        struct node *node = spantree_find_run(spans_root(), 1);
+        struct node *node = spans_find_run(1);
         if (node == NULL) {
             lock_release(&lock);
             return any;

@@ -11,6 +11,7 @@
 
 #include "directory.h"
 #include "lock.h"
+#include "os.h"
 #include "spans.h"
 
 /* "live" and so on, for people. */
@@ -30,8 +31,8 @@ struct large_view {
  * NULL: the kernel refuses. *zeroed: whether its bytes are known to be zero. room + alignment <= PTRDIFF_MAX. */
 void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed);
 
-/* Whether a block of `size` bytes would be resident already. */
-bool large_has_warm(size_t size);
+/* The same of memory that is resident already, or NULL: there is none so long. */
+void *large_take_warm(size_t size, size_t room, size_t alignment);
 
 /* Frees the block that starts at `block`. false: there is no live one. */
 bool large_give(void *block);
@@ -54,9 +55,16 @@ INLINE struct node *large_retire(void *block, size_t span_max, size_t *span) {
     return large_change_kind(node, LARGE_LIVE, LARGE_RETIRED) ? node : NULL;
 }
 
-/* A span of that length may be revived for a block of `size` bytes. */
-INLINE bool large_fits(size_t span, size_t size) {
-    return span >= size && !spans_worth_cutting(span - size, size);
+/* How long a span for `size` bytes is at the least: of eight lengths for each doubling, as of the size classes, so that
+ * what one block leaves is often what another needs. */
+INLINE size_t large_span(size_t size) {
+    size_t step = min_size((size_t)1 << (63 - __builtin_clzll(size | 1)) >> 3, LARGE_STEP_MAX);
+    return round_up(size | (size == 0), max_size(step, os_page_size()));
+}
+
+/* A span of that length may be revived for a block that needs `span`. */
+INLINE bool large_fits(size_t length, size_t span) {
+    return length >= span && !spans_worth_cutting(length - span, span);
 }
 
 INLINE void *large_revive(struct node *node, size_t size) {
@@ -65,7 +73,8 @@ INLINE void *large_revive(struct node *node, size_t size) {
     return (void *)load_relaxed(&node->start);
 }
 
-void large_give_retired(struct node *node);
+/* Under large_lock. */
+void large_give_retired_locked(struct node *node);
 
 /* Frees the block in two steps, for the quarantine: from now on it is not live; and then it may be used again. false:
  * there is no such block. */
@@ -107,7 +116,8 @@ struct lock_counts large_lock_counts(void);
 /* The tree's laws; for tests and checks. No system call. */
 bool large_is_valid(void);
 
-/* For fork: in the child large_reset_lock also takes back the spans that vanished threads were purging. */
+/* For fork, and for who has something to do that must not be half done in its child. There, large_reset_lock also takes
+ * back the spans that vanished threads were purging. */
 void large_lock(void);
 void large_unlock(void);
 void large_reset_lock(void);

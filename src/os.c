@@ -26,6 +26,7 @@ static _Atomic size_t mapped_bytes;
 static _Atomic size_t mapped_bytes_peak;
 static _Atomic size_t purged_bytes; /* so far */
 static _Atomic size_t retained_min = RETAINED_MIN;
+static _Atomic size_t claimed; /* of what may be retained */
 static _Atomic uint64_t stamps;
 
 /* The kernel's page size, or CADASTRE_PAGE_SIZE if that is larger: then we do with 4 KiB pages what we would do with
@@ -37,7 +38,7 @@ static _Atomic uint64_t stamps;
 #endif
 
 static size_t kernel_page_size; /* constant after os_boot, as the next two */
-static size_t page_size;        /* where PAGE_SIZE_MIN is 0, the same */
+size_t os_page;                 /* where PAGE_SIZE_MIN is 0, the same */
 static bool avoid_huge_pages;
 static atomic_int purge_zeroes; /* 0 not known yet, 1 yes, -1 no */
 
@@ -85,10 +86,6 @@ static void *raw_remap(void *address, size_t old_size, size_t new_size, int flag
 #endif
 
 /* ---------------------------------------------------------------------------------------------- mappings */
-size_t os_page_size(void) {
-    return page_size;
-}
-
 static void account_mapped(size_t size) {
     size_t now = add_relaxed(&mapped_bytes, size) + size;
     size_t peak = load_relaxed(&mapped_bytes_peak);
@@ -104,7 +101,7 @@ static void trim(void *address, size_t size) {
         account_mapped(size);
 }
 
-#define IS_OF_PAGES(address, size) ((((uintptr_t)(address) | (size)) & (page_size - 1)) == 0)
+#define IS_OF_PAGES(address, size) ((((uintptr_t)(address) | (size)) & (os_page - 1)) == 0)
 
 /* `alignment` is a power of two, of the kernel's page at least. */
 static void *map_aligned(size_t size, size_t alignment) {
@@ -123,13 +120,13 @@ static void *map_aligned(size_t size, size_t alignment) {
 
 void *os_map_aligned(size_t size, size_t alignment) {
     ASSERT(IS_OF_PAGES(NULL, size));
-    void *p = map_aligned(size, max_size(alignment, page_size));
+    void *p = map_aligned(size, max_size(alignment, os_page));
     account_mapped(p == NULL ? 0 : size);
     return p;
 }
 
 void *os_map(size_t size) {
-    return os_map_aligned(size, page_size);
+    return os_map_aligned(size, os_page);
 }
 
 bool os_has_room(size_t size) {
@@ -176,9 +173,9 @@ bool os_resize(void *address, size_t old_size, size_t new_size) {
 
 /* To where the kernel likes; or, where its pages are not as large as ours, onto a mapping that is made for it. */
 static void *move(void *address, size_t old_size, size_t new_size) {
-    if (page_size == kernel_page_size)
+    if (os_page == kernel_page_size)
         return raw_remap(address, old_size, new_size, MREMAP_MAYMOVE, NULL);
-    void *room = map_aligned(new_size, page_size);
+    void *room = map_aligned(new_size, os_page);
     /* A refusal may have unmapped the room, and it be another thread's by now: it is left as it is. */
     return room == NULL ? NULL : raw_remap(address, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, room);
 }
@@ -198,15 +195,15 @@ void *os_move(void *address, size_t old_size, size_t new_size) {
 static bool purge_is_known_to_zero(void) {
     int known = load_relaxed(&purge_zeroes);
     if (known == 0) {
-        _Atomic char *page = raw_map(NULL, page_size, MAP_FLAGS);
+        _Atomic char *page = raw_map(NULL, os_page, MAP_FLAGS);
         if (page == NULL)
             return false;
         store_relaxed(page, 1);
-        if (raw_advise((void *)page, page_size, MADV_DONTNEED)) {
+        if (raw_advise((void *)page, os_page, MADV_DONTNEED)) {
             known = load_relaxed(page) == 0 ? 1 : -1;
             store_relaxed(&purge_zeroes, known);
         }
-        trim((void *)page, page_size);
+        trim((void *)page, os_page);
     }
     return known > 0;
 }
@@ -242,14 +239,14 @@ size_t os_read_file(const char *path, char *buffer, size_t capacity) {
 void os_boot(void) {
     char setting[64];
     kernel_page_size = getauxval(AT_PAGESZ);
-    page_size = max_size(kernel_page_size, PAGE_SIZE_MIN);
+    os_page = max_size(kernel_page_size, PAGE_SIZE_MIN);
     os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", setting, sizeof setting);
     avoid_huge_pages = strstr(setting, "[always]") != NULL;
 }
 
 void os_avoid_huge_pages(void *address, size_t size) {
-    uintptr_t start = round_up((uintptr_t)address, page_size);
-    uintptr_t end = round_down((uintptr_t)address + size, page_size);
+    uintptr_t start = round_up((uintptr_t)address, os_page);
+    uintptr_t end = round_down((uintptr_t)address + size, os_page);
     if (avoid_huge_pages && start < end)
         raw_advise((void *)start, end - start, MADV_NOHUGEPAGE);
 }
@@ -350,6 +347,17 @@ size_t os_retained(void) {
     return clamp(load_relaxed(&slabs.retained) + load_relaxed(&large.retained));
 }
 
+bool os_claim(size_t bytes, size_t max) {
+    if (add_relaxed(&claimed, bytes) + bytes <= max)
+        return true;
+    sub_relaxed(&claimed, bytes);
+    return false;
+}
+
+void os_disclaim(size_t bytes) {
+    sub_relaxed(&claimed, bytes);
+}
+
 static size_t excess_of_peak(size_t retained) {
     size_t resident = clamp(load_relaxed(&slabs.resident) + load_relaxed(&large.resident));
     size_t peak = load_relaxed(&resident_peak);
@@ -361,8 +369,9 @@ static size_t excess_of_peak(size_t retained) {
 }
 
 size_t os_retained_excess(void) {
-    size_t retained = os_retained();
-    size_t bound = max_size(load_relaxed(&retained_min), os_live() / RETAINED_DIVISOR);
+    size_t retained = os_retained() + load_relaxed(&claimed);
+    size_t bound = load_relaxed(&retained_min) + os_live() / RETAINED_DIVISOR +
+                   min_size(clamp(load_relaxed(&large.live)), RETAINED_LARGE_MAX);
     return max_size(retained <= bound ? 0 : retained - bound + min_size(bound / 2, PURGE_BYTES_MIN),
                     excess_of_peak(retained));
 }
@@ -393,7 +402,7 @@ static void look_up_resident(const void *address, size_t size, unsigned char *pa
 }
 
 void os_look_up_resident(const void *address, size_t size, unsigned char *pages) {
-    if (page_size == kernel_page_size) {
+    if (os_page == kernel_page_size) {
         look_up_resident(address, size, pages);
         return;
     }
@@ -402,6 +411,6 @@ void os_look_up_resident(const void *address, size_t size, unsigned char *pages)
     for (size_t i = 0; i < size; i += kernel_page_size) {
         unsigned char part;
         look_up_resident(page + i, kernel_page_size, &part);
-        pages[i / page_size] = (unsigned char)((i % page_size == 0 ? 0 : pages[i / page_size]) | part);
+        pages[i / os_page] = (unsigned char)((i % os_page == 0 ? 0 : pages[i / os_page]) | part);
     }
 }

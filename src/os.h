@@ -9,7 +9,10 @@
 
 #include "base.h"
 
-size_t os_page_size(void);
+extern size_t os_page;
+INLINE size_t os_page_size(void) {
+    return os_page;
+}
 
 /* Zero pages, readable and writable, at an address of the kernel's choosing, or NULL. */
 void *os_map(size_t size);
@@ -69,6 +72,10 @@ void os_account_large_resident(ptrdiff_t change);
 /* The sums. */
 size_t os_live(void);
 size_t os_retained(void);
+
+/* Part of what may be retained, for what a thread keeps; false: all claims together would be above `max`. And back. */
+bool os_claim(size_t bytes, size_t max);
+void os_disclaim(size_t bytes);
 
 /*
  * How many bytes are to be purged: 0, or once the contract's bound is crossed what is retained beyond it and

@@ -53,13 +53,24 @@ void *request_block(unsigned class, size_t size, bool *zeroed) {
     return block;
 }
 
+/* Cold memory faults: before it is taken, the thread gives up what it keeps for itself. */
+static void *take_large(struct tcache *cache, size_t size, size_t room, size_t alignment, bool *zeroed) {
+    if (tcache_keeps_large(cache)) {
+        void *block = large_take_warm(size, room, alignment);
+        *zeroed = false;
+        if (block != NULL)
+            return block;
+        tcache_give_up_large(cache);
+    }
+    return large_take(size, room, alignment, zeroed);
+}
+
 void *request_large(size_t size, size_t room, size_t alignment, bool *zeroed) {
     void *block = NULL;
     struct tcache *cache = process_enter();
     /* What no address space has room for is not worth reclaiming for. */
     if (room < LARGE_MAX && alignment < LARGE_MAX) {
-        tcache_give_up_large(cache, room);
-        block = large_take(size, room, alignment, zeroed);
+        block = take_large(cache, size, room, alignment, zeroed);
         if (UNLIKELY(block == NULL)) {
             reclaim();
             block = large_take(size, room, alignment, zeroed);

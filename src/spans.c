@@ -11,8 +11,10 @@ struct node_list {
 /* All under the lock of src/large.c. */
 static struct node *root;
 static struct node_list age;
-static struct node_list busy; /* being purged */
-static struct node *spares;   /* linked by left */
+static struct node_list busy;               /* being purged */
+static struct spanbins warm = {.which = 0}; /* the cached spans */
+static struct spanbins runs = {.which = 1}; /* the first of each run */
+static struct node *spares;                 /* linked by left */
 static unsigned spare_count;
 static size_t purged;                              /* bytes of the purged spans */
 static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under the lock */
@@ -60,7 +62,10 @@ static void release(struct node *node) {
 
 /* ----------------------------------------------------------------------------------------------------- nodes */
 struct node *spans_make_spare(void) {
-    return metadata_take(sizeof(struct node));
+    struct node *node = metadata_take(sizeof *node);
+    if (node != NULL)
+        node->bins[warm.which].length = node->bins[runs.which].length = 0;
+    return node;
 }
 
 void spans_add_spare(struct node *node) {
@@ -80,30 +85,139 @@ static struct node *take_spare(void) {
     return node;
 }
 
-struct node *spans_add(uintptr_t start, size_t span, enum large_kind kind) {
+struct node *spans_add(uintptr_t start, size_t span) {
     struct node *node = take_spare();
     store_relaxed(&node->start, start);
-    store_relaxed(&node->kind, (uint8_t)kind);
+    store_relaxed(&node->kind, LARGE_LIVE);
     store_relaxed(&node->size, 0);
     node->span = span;
     node->retained = node->guarded = false;
     spantree_insert(&root, node);
-    purged += kind == LARGE_PURGED ? span : 0;
     return node;
 }
 
+/* A node leaves all that it is in but runs. */
 static void drop(struct node *node) {
     release(node);
+    spanbins_remove(&warm, node);
     spantree_remove(&root, node);
     spans_add_spare(node);
 }
 
-void spans_remove(struct node *node) {
-    purged -= node->kind == LARGE_PURGED ? node->span : 0;
-    drop(node);
+void spans_move(struct node *node, uintptr_t start, size_t span) {
+    spantree_remove(&root, node);
+    store_relaxed(&node->start, start);
+    node->span = span;
+    spantree_insert(&root, node);
 }
 
-struct node *spans_split(struct node *node, uintptr_t at) {
+bool spans_follow(const struct node *node, const struct node *next) {
+    return node != NULL && next != NULL && node->start + node->span == next->start;
+}
+
+void spans_absorb(struct node *node, struct node *next) {
+    node->span += next->span;
+    drop(next);
+}
+
+/* ------------------------------------------------------------------------------------------------------ runs */
+static bool is_free(const struct node *node) {
+    return load_relaxed(&node->kind) <= LARGE_PURGED;
+}
+
+static bool ends_free(const struct node *node) {
+    return spans_follow(node->prev, node) && is_free(node->prev);
+}
+
+static bool goes_on_free(const struct node *node) {
+    return spans_follow(node, node->next) && is_free(node->next);
+}
+
+static struct node *first_of_run(struct node *node) {
+    while (ends_free(node))
+        node = node->prev;
+    return node;
+}
+
+static void note_run(struct node *node) {
+    struct node *first = first_of_run(node);
+    size_t length = first->span;
+    for (const struct node *last = first; goes_on_free(last); last = last->next)
+        length += last->next->span;
+    spanbins_add(&runs, first, length);
+}
+
+/* Before a span becomes free or ceases to be: its own run, or those on both sides, are not what they were. And after:
+ * they are noted as they are now. */
+static void forget_runs(struct node *node) {
+    if (is_free(node)) {
+        spanbins_remove(&runs, first_of_run(node));
+        return;
+    }
+    if (ends_free(node))
+        spanbins_remove(&runs, first_of_run(node->prev));
+    if (goes_on_free(node))
+        spanbins_remove(&runs, node->next);
+}
+
+static void note_runs(struct node *node) {
+    if (is_free(node)) {
+        note_run(node);
+        return;
+    }
+    if (ends_free(node))
+        note_run(node->prev);
+    if (goes_on_free(node))
+        note_run(node->next);
+}
+
+/* ------------------------------------------------------------------------------------------------ free spans */
+void spans_remove(struct node *node) {
+    struct node *before = ends_free(node) ? node->prev : NULL;
+    struct node *behind = goes_on_free(node) ? node->next : NULL;
+    forget_runs(node);
+    purged -= node->kind == LARGE_PURGED ? node->span : 0;
+    drop(node);
+    if (before != NULL)
+        note_run(before);
+    if (behind != NULL)
+        note_run(behind);
+}
+
+static bool joins(const struct node *node, const struct node *next) {
+    return spans_follow(node, next) && load_relaxed(&next->kind) == load_relaxed(&node->kind);
+}
+
+static struct node *coalesce(struct node *node) {
+    struct node *prev = node->prev;
+    if (joins(node, node->next))
+        spans_absorb(node, node->next);
+    if (!joins(prev, node))
+        return node;
+    release(prev);
+    spanbins_remove(&warm, prev);
+    spans_absorb(prev, node);
+    return prev;
+}
+
+static struct node *make_free(struct node *node, enum large_kind kind, bool coalesces) {
+    forget_runs(node);
+    store_relaxed(&node->kind, (uint8_t)kind);
+    if (coalesces)
+        node = coalesce(node);
+    if (kind == LARGE_CACHED)
+        spanbins_add(&warm, node, node->span);
+    note_runs(node);
+    return node;
+}
+
+void spans_cache(struct node *node) {
+    store_relaxed(&node->size, 0);
+    retain(make_free(node, LARGE_CACHED, true));
+}
+
+/* Splits a free span; gives what begins at `at`, of the same age. */
+static struct node *split(struct node *node, uintptr_t at) {
     size_t front = at - node->start;
     struct node *behind = take_spare();
     store_relaxed(&behind->start, at);
@@ -118,99 +232,85 @@ struct node *spans_split(struct node *node, uintptr_t at) {
     }
     node->span = front;
     spantree_insert_after(&root, node, behind);
-    spantree_refresh(node);
+    if (load_relaxed(&node->kind) == LARGE_CACHED) {
+        spanbins_remove(&warm, node);
+        spanbins_add(&warm, node, front);
+        spanbins_add(&warm, behind, behind->span);
+    }
     return behind;
 }
 
-void spans_move(struct node *node, uintptr_t start, size_t span) {
-    spantree_remove(&root, node);
-    store_relaxed(&node->start, start);
-    node->span = span;
-    spantree_insert(&root, node);
+struct node *spans_find_warm(size_t span) {
+    return spanbins_find(&warm, span);
 }
 
-/* ------------------------------------------------------------------------------------------------ free spans */
-bool spans_follow(const struct node *node, const struct node *next) {
-    return next != NULL && node->start + node->span == next->start;
+struct node *spans_find_run(size_t span) {
+    return spanbins_find(&runs, span);
 }
 
-static bool joins(const struct node *node, const struct node *next) {
-    return spans_follow(node, next) && next->kind == node->kind;
-}
-
-void spans_absorb(struct node *node, struct node *next) {
-    node->span += next->span;
-    drop(next);
-}
-
-struct node *spans_coalesce(struct node *node) {
-    struct node *prev = node->prev;
-    if (joins(node, node->next))
-        spans_absorb(node, node->next);
-    if (prev != NULL && joins(prev, node)) {
-        release(prev);
-        spans_absorb(prev, node);
-        node = prev;
-    }
-    spantree_refresh(node);
-    return node;
-}
-
-void spans_cache(struct node *node) {
-    node->kind = LARGE_CACHED;
-    node->size = 0;
-    retain(spans_coalesce(node));
-}
-
-struct node *spans_take(uintptr_t at, size_t span, bool *zeroed) {
-    struct node *node = spantree_find_floor(root, at);
+struct node *spans_take(struct node *node, uintptr_t at, size_t span, bool *zeroed) {
+    forget_runs(node);
+    while (node->start + node->span <= at)
+        node = node->next;
     if (node->start < at)
-        node = spans_split(node, at);
+        node = split(node, at);
     size_t cold = 0;
     for (struct node *part = node;; part = node->next) {
         size_t missing = part == node ? span : span - node->span;
         if (part->span > missing && spans_worth_cutting(part->span - missing, span))
-            spans_split(part, part->start + missing);
-        cold += part->kind == LARGE_PURGED ? part->span : 0;
-        if (part == node)
-            release(node);
-        else
+            split(part, part->start + missing);
+        cold += load_relaxed(&part->kind) == LARGE_PURGED ? part->span : 0;
+        if (part != node) {
             spans_absorb(node, part);
+        } else {
+            release(node);
+            spanbins_remove(&warm, node);
+        }
         if (node->span >= span)
             break;
     }
-    node->kind = LARGE_LIVE;
-    spantree_refresh(node);
+    store_release(&node->kind, LARGE_LIVE);
+    note_runs(node);
     purged -= cold;
     os_account_large_resident((ptrdiff_t)cold);
     *zeroed = cold == node->span;
     return node;
 }
 
-void spans_purge_begin(struct node *node) {
+struct node *spans_purge_begin(struct node *node, size_t span) {
+    if (span < node->span)
+        node = split(node, node->start + node->span - span);
+    forget_runs(node);
     release(node);
+    spanbins_remove(&warm, node);
     os_account_large_resident(-(ptrdiff_t)node->span);
-    node->kind = LARGE_BUSY;
-    spantree_refresh(node);
+    store_relaxed(&node->kind, LARGE_BUSY);
+    note_runs(node);
     list_append(&busy, node);
+    return node;
 }
 
-void spans_purge_end(struct node *node, bool zeroed) {
-    list_remove(&busy, node);
-    node->kind = zeroed ? LARGE_PURGED : LARGE_CACHED;
+/* A span whose pages the kernel was given, and took or did not. */
+static struct node *end_purge(struct node *node, bool zeroed) {
     if (zeroed)
         purged += node->span;
     else
         os_account_large_resident((ptrdiff_t)node->span);
-    spantree_refresh(node);
+    return make_free(node, zeroed ? LARGE_PURGED : LARGE_CACHED, zeroed);
+}
+
+struct node *spans_purge_end(struct node *node, bool zeroed) {
+    list_remove(&busy, node);
+    return end_purge(node, zeroed);
+}
+
+void spans_return(uintptr_t start, size_t span, bool zeroed) {
+    end_purge(spans_add(start, span), zeroed);
 }
 
 void spans_purge_undo(void) {
-    while (busy.oldest != NULL) {
-        struct node *node = busy.oldest;
-        spans_purge_end(node, false);
-        retain(node);
-    }
+    while (busy.oldest != NULL)
+        retain(spans_purge_end(busy.oldest, false));
 }
 
 /* -------------------------------------------------------------------------------------------------- looking */
@@ -231,15 +331,25 @@ struct node *spans_root(void) {
 }
 
 bool spans_are_valid(void) {
-    size_t retained = 0, cold = 0;
-    for (const struct node *node = spantree_find_ceiling(root, 0); node != NULL; node = node->next) {
+    size_t retained = 0, cold = 0, cached = 0, first = 0, in_warm, in_runs;
+    for (struct node *node = spantree_find_ceiling(root, 0); node != NULL; node = node->next) {
+        bool is_cached = node->kind == LARGE_CACHED, begins = is_free(node) && !ends_free(node);
         if (node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
-            (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && node->kind != LARGE_CACHED))
+            (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && !is_cached) ||
+            (is_cached && node->bins[warm.which].length != node->span))
+            return false;
+        size_t length = is_free(node) ? node->span : 0;
+        for (const struct node *last = node; begins && goes_on_free(last); last = last->next)
+            length += last->next->span;
+        if (begins && node->bins[runs.which].length != length)
             return false;
         retained += node->retained;
         cold += node->kind == LARGE_PURGED ? node->span : 0;
+        cached += is_cached;
+        first += begins;
     }
     for (const struct node *node = age.oldest; node != NULL; node = node->newer)
         retained -= node->retained;
-    return retained == 0 && cold == purged && spantree_is_valid(root);
+    return retained == 0 && cold == purged && spantree_is_valid(root) && spanbins_are_valid(&warm, &in_warm) &&
+           spanbins_are_valid(&runs, &in_runs) && in_warm == cached && in_runs == first;
 }

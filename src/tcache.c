@@ -261,17 +261,6 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
 }
 
 /* ---------------------------------------------------------------------------------------------- LARGE blocks */
-static _Atomic size_t retired_claims; /* of all threads together */
-
-static bool claim(struct tcache *cache, size_t bytes) {
-    if (add_relaxed(&retired_claims, bytes) + bytes > RETIRED_ZONES_MAX * arenas_zone_size()) {
-        sub_relaxed(&retired_claims, bytes);
-        return false;
-    }
-    cache->retired_bytes_max += bytes;
-    return true;
-}
-
 /* Takes one of the kept spans out of the list. The count first: what a child of fork sees is at most short of one. */
 static struct node *unlist(struct tcache *cache, unsigned at) {
     unsigned last = load_relaxed(&cache->retired_count) - 1;
@@ -283,18 +272,36 @@ static struct node *unlist(struct tcache *cache, unsigned at) {
     return node;
 }
 
-static void give_up_first(struct tcache *cache) {
-    large_give_retired(unlist(cache, 0));
+/* The first of them go to all: `count`, and more until the rest come to `bytes` at the most. */
+static void give_up(struct tcache *cache, unsigned count, size_t bytes) {
+    unsigned given = 0;
+    large_lock(); /* the child of a fork sees all of it, or nothing */
+    for (; given < count || cache->retired_bytes > bytes; given++) {
+        large_give_retired_locked(load_relaxed(&cache->retired[given]));
+        cache->retired_bytes -= cache->retired_spans[given];
+    }
+    unsigned rest = load_relaxed(&cache->retired_count) - given;
+    for (unsigned i = 0; i < rest; i++) {
+        store_relaxed(&cache->retired[i], load_relaxed(&cache->retired[given + i]));
+        cache->retired_spans[i] = cache->retired_spans[given + i];
+    }
+    store_relaxed(&cache->retired_count, rest);
+    large_unlock();
 }
 
+/* For one more, of `span` bytes. */
 static bool make_room(struct tcache *cache, size_t span) {
+    if (load_relaxed(&cache->retired_count) == RETIRED_MAX)
+        give_up(cache, RETIRED_FLUSH, SIZE_MAX);
     size_t bytes = cache->retired_bytes + span;
-    if (bytes > cache->retired_bytes_max && !claim(cache, bytes - cache->retired_bytes_max) &&
-        span > cache->retired_bytes_max)
-        return false;
-    while (load_relaxed(&cache->retired_count) == RETIRED_MAX || cache->retired_bytes + span > cache->retired_bytes_max)
-        give_up_first(cache);
-    arenas_keep_contract();
+    if (bytes > cache->retired_claim) {
+        if (os_claim(bytes - cache->retired_claim, arenas_zone_size()))
+            cache->retired_claim = bytes;
+        else if (span <= cache->retired_claim)
+            give_up(cache, 0, cache->retired_claim - span);
+        else
+            return false;
+    }
     return true;
 }
 
@@ -306,11 +313,16 @@ bool tcache_keep_large(struct tcache *cache, void *block) {
     if (node == NULL)
         return false;
     if (UNLIKELY(load_relaxed(&cache->retired_count) == RETIRED_MAX ||
-                 cache->retired_bytes + span > cache->retired_bytes_max) &&
-        !make_room(cache, span)) {
-        large_give_retired(node);
+                 cache->retired_bytes + span > cache->retired_claim)) {
+        bool has_room = make_room(cache, span);
+        if (!has_room) {
+            large_lock();
+            large_give_retired_locked(node);
+            large_unlock();
+        }
         arenas_keep_contract();
-        return true;
+        if (!has_room)
+            return true;
     }
     unsigned count = load_relaxed(&cache->retired_count);
     cache->retired_spans[count] = span;
@@ -321,30 +333,28 @@ bool tcache_keep_large(struct tcache *cache, void *block) {
 }
 
 void *tcache_take_large(struct tcache *cache, size_t size) {
+    size_t span = large_span(size);
     for (unsigned at = load_relaxed(&cache->retired_count); at-- > 0;)
-        if (large_fits(cache->retired_spans[at], size))
+        if (large_fits(cache->retired_spans[at], span))
             return large_revive(unlist(cache, at), size);
     return NULL;
 }
 
-static void drain_large(struct tcache *cache) {
-    size_t claimed = cache->retired_bytes_max;
-    if (claimed == 0)
-        return;
-    while (load_relaxed(&cache->retired_count) > 0)
-        give_up_first(cache);
-    sub_relaxed(&retired_claims, claimed);
-    cache->retired_bytes_max = 0;
+/* What is left of `count`, and of the claim. */
+static void give_up_for_good(struct tcache *cache, unsigned count) {
+    give_up(cache, count, SIZE_MAX);
+    os_disclaim(cache->retired_claim - cache->retired_bytes);
+    cache->retired_claim = cache->retired_bytes;
     arenas_keep_contract();
 }
 
-void tcache_give_up_large(struct tcache *cache, size_t size) {
-    unsigned count = load_relaxed(&cache->retired_count);
-    if (count == 0 || large_has_warm(size))
-        return;
-    for (unsigned half = (count + 1) / 2; half > 0; half--)
-        give_up_first(cache);
-    arenas_keep_contract();
+void tcache_give_up_large(struct tcache *cache) {
+    give_up_for_good(cache, (load_relaxed(&cache->retired_count) + 1) / 2);
+}
+
+static void drain_large(struct tcache *cache) {
+    if (cache->retired_claim > 0)
+        give_up_for_good(cache, load_relaxed(&cache->retired_count));
 }
 
 /* ------------------------------------------------------------------------------------------------ life cycle */

@@ -48,7 +48,7 @@ struct tcache {
     size_t retired_spans[RETIRED_MAX]; /* their lengths */
     atomic_uint retired_count;         /* as magazine.top */
     size_t retired_bytes;
-    size_t retired_bytes_max; /* what the thread has claimed for them */
+    size_t retired_claim; /* of what may be retained */
     /* The sweep: a class in turn, every SWEEP_PERIOD slow paths. */
     uint16_t sweep_ticks;
     uint16_t swept_class;
@@ -153,9 +153,11 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *l
 /* A live LARGE block out of a span that the thread keeps; NULL: none fits. */
 void *tcache_take_large(struct tcache *cache, size_t size);
 
-/* Half of what the thread has kept goes to all, where that may spare a block of `size` bytes the faults of cold
- * memory. */
-void tcache_give_up_large(struct tcache *cache, size_t size);
+/* Half of what the thread keeps goes to all. */
+INLINE bool tcache_keeps_large(const struct tcache *cache) {
+    return load_relaxed(&cache->retired_count) > 0;
+}
+void tcache_give_up_large(struct tcache *cache);
 
 /* Frees a live LARGE block, whose span the thread keeps. false, and nothing done: there is no such block, or it cannot
  * be kept. */

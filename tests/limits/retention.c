@@ -1,7 +1,8 @@
 /*
  * The retention contract, seen from outside: when a heap is freed, the memory goes back to the kernel but for
- * max(16 MiB, live / 8), and an allowance for what the contract leaves out: thread caches, at most 4 MiB for each
- * thread, and the allocator's own metadata, at most 1/24 of the heap at its largest. Each case is a process of its own.
+ * 16 MiB + live / 8 + min(live of LARGE, 16 MiB), and an allowance for what the contract leaves out: thread caches, at
+ * most 4 MiB for each thread, and the allocator's own metadata, at most 1/24 of the heap at its largest. Each case is a
+ * process of its own.
  */
 #include "cadastre.h"
 #include "limits/memory.h"
@@ -37,7 +38,7 @@ static void release(size_t first, size_t count) {
 
 /* What may stay resident above `before`, once all but `live` bytes of a heap of `heap` bytes are freed. */
 static void falls(size_t before, size_t heap, size_t live, size_t threads) {
-    size_t retained = live / 8 > 16 * MIB ? live / 8 : 16 * MIB;
+    size_t retained = 16 * MIB + live / 8;
     size_t allowance = threads * 4 * MIB + heap / 24, after = resident();
     size_t may_stay = before + retained + allowance;
     diag("%zu MiB freed of %zu: resident %zu MiB; at most %zu may be (%zu before, %zu retained, %zu allowance)",
@@ -180,8 +181,7 @@ static void by_each_other(void) {
         pthread_join(threads[t], NULL);
 }
 
-/* Many threads keep 64 MiB in their caches, all together, or one block of each class, which sum up to 0.8 MiB; and all
- * together 16 MiB of LARGE spans. */
+/* Many threads keep 64 MiB in their caches, all together, or one block of each class, which sum up to 0.8 MiB. */
 static void by_idle_threads(void) {
     enum { IDLE = 64 };
     size_t heap = mem_bound(2 * HEAP), may_stay;
@@ -196,7 +196,7 @@ static void by_idle_threads(void) {
     check(resident() > before + heap / 2, "the heap was not resident");
     pthread_barrier_wait(&all);
     pthread_barrier_wait(&all);
-    may_stay = before + 16 * MIB + (64 + 16) * MIB + IDLE * 820 * KIB + heap / 24;
+    may_stay = before + 16 * MIB + 64 * MIB + IDLE * 820 * KIB + heap / 24;
     diag("%d idle threads, %zu MiB freed: resident %zu MiB; at most %zu may be (%zu before)", IDLE, heap / MIB,
          resident() / MIB, may_stay / MIB, before / MIB);
     check(resident() <= may_stay, "%zu MiB more than that", (resident() - may_stay) / MIB);

@@ -19,13 +19,17 @@ static NOINLINE void *malloc_debug(size_t size) {
 
 static NOINLINE void *malloc_slow(size_t size) {
     bool zeroed;
-    void *block = size > SMALL_MAX ? tcache_take_large(tcache_current, size) : NULL;
-    if (block != NULL)
-        return block;
     process_enter(); /* which reads the options */
     if (debug_is_on())
         return malloc_debug(size);
     return size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
+}
+
+static NOINLINE void *malloc_large(size_t size) {
+    void *block = tcache_take_large(tcache_current, size);
+    if (UNLIKELY(block == NULL))
+        return malloc_slow(size);
+    return block;
 }
 
 static NOINLINE void *calloc_debug(size_t size) {
@@ -37,8 +41,10 @@ static NOINLINE void *calloc_slow(size_t size) {
     process_enter();
     if (debug_is_on())
         return calloc_debug(size);
-    void *block =
-        size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
+    void *block = size > SMALL_MAX ? tcache_take_large(tcache_current, size) : NULL;
+    if (block != NULL)
+        return memset(block, 0, size);
+    block = size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
     if (block != NULL && !zeroed)
         memset(block, 0, size);
     return block;
@@ -57,7 +63,7 @@ INLINE void *hit(size_t size, uint8_t *before) {
 PUBLIC void *cadastre_malloc(size_t size) {
     void *block = hit(size, NULL);
     if (UNLIKELY(block == NULL))
-        return malloc_slow(size);
+        return size > SMALL_MAX ? malloc_large(size) : malloc_slow(size);
     return block;
 }
 
@@ -84,7 +90,7 @@ static NOINLINE void free_debug(void *block) {
 }
 
 static NOINLINE void free_slow(void *block) {
-    if (block == NULL || tcache_keep_large(tcache_current, block))
+    if (tcache_keep_large_slowly(tcache_current, block))
         return;
     if (debug_is_on()) {
         free_debug(block);
@@ -103,6 +109,12 @@ static NOINLINE void free_slow(void *block) {
     errno = saved;
 }
 
+/* Not of a slab: LARGE, NULL, or a mistake. */
+static NOINLINE void free_large(void *block) {
+    if (block != NULL && UNLIKELY(!tcache_keep_large(tcache_current, block)))
+        free_slow(block);
+}
+
 /* The magazine is full, or of another arena's row. */
 static NOINLINE void free_elsewhere(void *block, const struct slab_line *line, state_byte *state) {
     struct tcache *cache = tcache_current;
@@ -115,7 +127,7 @@ PUBLIC void cadastre_free(void *block) {
     struct slab_line *line;
     state_byte *state;
     if (UNLIKELY(!slab_find_live((uintptr_t)block, &line, &state))) {
-        free_slow(block);
+        free_large(block);
         return;
     }
     struct magazine *magazine = tcache_magazine(tcache_current, load_relaxed(&line->owner));

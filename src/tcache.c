@@ -261,17 +261,6 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
 }
 
 /* ---------------------------------------------------------------------------------------------- LARGE blocks */
-/* Takes one of the kept spans out of the list. The count first: what a child of fork sees is at most short of one. */
-static struct node *unlist(struct tcache *cache, unsigned at) {
-    unsigned last = load_relaxed(&cache->retired_count) - 1;
-    struct node *node = load_relaxed(&cache->retired[at]);
-    cache->retired_bytes -= cache->retired_spans[at];
-    store_release(&cache->retired_count, last);
-    store_release(&cache->retired[at], load_relaxed(&cache->retired[last]));
-    cache->retired_spans[at] = cache->retired_spans[last];
-    return node;
-}
-
 /* The first of them go to all: `count`, and more until the rest come to `bytes` at the most. */
 static void give_up(struct tcache *cache, unsigned count, size_t bytes) {
     unsigned given = 0;
@@ -305,39 +294,22 @@ static bool make_room(struct tcache *cache, size_t span) {
     return true;
 }
 
-bool tcache_keep_large(struct tcache *cache, void *block) {
+bool tcache_keep_large_slowly(struct tcache *cache, void *block) {
     size_t span;
     if (!tcache_is_real(cache))
         return false;
     struct node *node = large_retire(block, arenas_zone_size(), &span);
     if (node == NULL)
         return false;
-    if (UNLIKELY(load_relaxed(&cache->retired_count) == RETIRED_MAX ||
-                 cache->retired_bytes + span > cache->retired_claim)) {
-        bool has_room = make_room(cache, span);
-        if (!has_room) {
-            large_lock();
-            large_give_retired_locked(node);
-            large_unlock();
-        }
-        arenas_keep_contract();
-        if (!has_room)
-            return true;
+    if (make_room(cache, span)) {
+        tcache_list_large(cache, node, span);
+    } else {
+        large_lock();
+        large_give_retired_locked(node);
+        large_unlock();
     }
-    unsigned count = load_relaxed(&cache->retired_count);
-    cache->retired_spans[count] = span;
-    store_release(&cache->retired[count], node);
-    store_release(&cache->retired_count, count + 1);
-    cache->retired_bytes += span;
+    arenas_keep_contract();
     return true;
-}
-
-void *tcache_take_large(struct tcache *cache, size_t size) {
-    size_t span = large_span(size);
-    for (unsigned at = load_relaxed(&cache->retired_count); at-- > 0;)
-        if (large_fits(cache->retired_spans[at], span))
-            return large_revive(unlist(cache, at), size);
-    return NULL;
 }
 
 /* What is left of `count`, and of the claim. */

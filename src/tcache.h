@@ -150,8 +150,33 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *l
 
 /* ------------------------------------------------------------------------------------------ LARGE blocks */
 
+/* Takes one of the kept spans out of the list. The count first: what a child of fork sees is at most short of one. */
+INLINE struct node *tcache_unlist_large(struct tcache *cache, unsigned at) {
+    unsigned last = load_relaxed(&cache->retired_count) - 1;
+    struct node *node = load_relaxed(&cache->retired[at]);
+    cache->retired_bytes -= cache->retired_spans[at];
+    store_release(&cache->retired_count, last);
+    store_release(&cache->retired[at], load_relaxed(&cache->retired[last]));
+    cache->retired_spans[at] = cache->retired_spans[last];
+    return node;
+}
+
+INLINE void tcache_list_large(struct tcache *cache, struct node *node, size_t span) {
+    unsigned count = load_relaxed(&cache->retired_count);
+    cache->retired_spans[count] = span;
+    store_release(&cache->retired[count], node);
+    store_release(&cache->retired_count, count + 1);
+    cache->retired_bytes += span;
+}
+
 /* A live LARGE block out of a span that the thread keeps; NULL: none fits. */
-void *tcache_take_large(struct tcache *cache, size_t size);
+INLINE void *tcache_take_large(struct tcache *cache, size_t size) {
+    size_t span = large_span(size);
+    for (unsigned at = load_relaxed(&cache->retired_count); at-- > 0;)
+        if (large_fits(cache->retired_spans[at], span))
+            return large_revive(tcache_unlist_large(cache, at), size);
+    return NULL;
+}
 
 /* Half of what the thread keeps goes to all. */
 INLINE bool tcache_keeps_large(const struct tcache *cache) {
@@ -159,9 +184,19 @@ INLINE bool tcache_keeps_large(const struct tcache *cache) {
 }
 void tcache_give_up_large(struct tcache *cache);
 
-/* Frees a live LARGE block, whose span the thread keeps. false, and nothing done: there is no such block, or it cannot
- * be kept. */
-bool tcache_keep_large(struct tcache *cache, void *block);
+/* Frees a live LARGE block, whose span the thread keeps. false, and nothing done: there is no such block, or no room.
+ * The second one makes room, and does nothing only if there is no such block, or no cache. */
+INLINE bool tcache_keep_large(struct tcache *cache, void *block) {
+    size_t span;
+    if (UNLIKELY(load_relaxed(&cache->retired_count) == RETIRED_MAX))
+        return false;
+    struct node *node = large_retire(block, cache->retired_claim - cache->retired_bytes, &span);
+    if (UNLIKELY(node == NULL))
+        return false;
+    tcache_list_large(cache, node, span);
+    return true;
+}
+bool tcache_keep_large_slowly(struct tcache *cache, void *block);
 
 /* ------------------------------------------------------------------------------------------ the slow paths */
 

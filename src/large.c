@@ -234,34 +234,35 @@ static bool absorb_next(struct node *node, size_t span) {
     return true;
 }
 
-void *large_resize(void *block, size_t size, bool may_move) {
+/* As large_fit. *old: the span before, 0: there is no such live block. */
+static bool fit(void *block, size_t size, size_t *old) {
     size_t span = large_span(size);
-    if (!lock_with_spares()) {
-        /* No node for the tail: a smaller block keeps its pages. */
+    bool has_spares = lock_with_spares();
+    if (!has_spares) /* no node for a tail: a smaller block keeps its pages */
         lock_acquire(&lock);
-        struct node *node = find_live(block);
-        bool fits = node != NULL && node->span >= span;
-        if (fits)
-            node->size = size;
-        lock_release(&lock);
-        return fits ? block : NULL;
-    }
     struct node *node = find_live(block);
-    if (UNLIKELY(node == NULL)) {
-        lock_release(&lock);
-        return NULL;
-    }
-    size_t old_span = node->span;
-    bool shrinks = size < node->size;
-    bool done = span <= old_span || absorb_next(node, span);
-    if (done) {
-        if (span < old_span && shrinks)
+    *old = node == NULL ? 0 : node->span;
+    bool fits = node != NULL && (span <= *old || (has_spares && absorb_next(node, span)));
+    if (fits) {
+        if (has_spares && span < *old && size < node->size)
             cut_tail(node, span);
-        node->size = size;
+        store_relaxed(&node->size, size);
     }
     lock_release(&lock);
-    if (done)
+    return fits;
+}
+
+bool large_fit(void *block, size_t size) {
+    size_t old_span;
+    return fit(block, size, &old_span);
+}
+
+void *large_resize(void *block, size_t size, bool may_move) {
+    size_t span = large_span(size), old_span;
+    if (fit(block, size, &old_span))
         return block;
+    if (old_span == 0)
+        return NULL;
     /* The block is the caller's, so that its span cannot change meanwhile. What grows once grows again: an eighth more
      * of addresses makes the system calls fewer, and costs no memory until it is used. */
     size_t ample = span + round_down(span / 8, os_page_size());
@@ -271,7 +272,7 @@ void *large_resize(void *block, size_t size, bool may_move) {
     size_t wanted = span;
     span = ample;
     lock_acquire(&lock);
-    node = find_live(block);
+    struct node *node = find_live(block);
     if (UNLIKELY(node == NULL)) { /* freed by another thread meanwhile, which is the caller's fault */
         lock_release(&lock);
         return NULL;

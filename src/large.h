@@ -88,6 +88,10 @@ void large_set_size(void *block, size_t size);
  * debugging mode; once, at boot. */
 void large_guard_edges(void);
 
+/* Resizes the live block at `block` to `size` in place, where that takes no system call: it shrinks, or the free spans
+ * that follow are long enough. false: nothing done. */
+bool large_fit(void *block, size_t size);
+
 /*
  * Resizes the live block at `block` to `size`, keeping its contents, without a copy: in place, or with may_move by
  * moving its pages. The block's address, or NULL: it stands as it was, which for a smaller size does not occur;

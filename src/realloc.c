@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#define COPY_MAX (1 * MIB)
+
 static size_t capacity_for(size_t size) {
     return size <= SMALL_MAX ? sizeclasses[sizeclass_of(size)].size : size;
 }
@@ -40,9 +42,31 @@ static NOINLINE void *resize_slab_block(const struct slab_line *line, void *bloc
     return block;
 }
 
+/* To memory that is resident already, if there is some; NULL: nothing done. */
+static void *copy_large_block(void *block, size_t capacity, size_t size) {
+    void *copy = tcache_take_large(tcache_current, size);
+    if (copy == NULL)
+        copy = large_take_warm(size, size, 1);
+    if (copy == NULL)
+        return NULL;
+    memcpy(copy, block, capacity);
+    cadastre_free(block);
+    return copy;
+}
+
+/* The kernel can move pages, but every new one behind them is a fault: a block that is not long, and grows by more than
+ * a quarter, is sooner copied to where pages are resident. */
+static bool is_worth_copying(size_t capacity, size_t size) {
+    return size <= COPY_MAX && size > capacity + capacity / 4;
+}
+
 static void *resize_large_block(void *block, size_t capacity, size_t size) {
     if (size > SMALL_MAX || capacity_for(size) > capacity / 2) {
-        void *resized = large_resize(block, size, true);
+        void *resized = large_fit(block, size) ? block : NULL;
+        if (resized == NULL && is_worth_copying(capacity, size))
+            resized = copy_large_block(block, capacity, size);
+        if (resized == NULL)
+            resized = large_resize(block, size, true);
         arenas_keep_contract(); /* a tail may have become a cached span */
         return resized != NULL ? resized : move_block(block, capacity, size);
     }

@@ -88,7 +88,7 @@
 #define OUTGOING_BYTES_MAX    CRAMPED_OR(8 * KIB, 256 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */
-/* Retained and claimed <= RETAINED_MIN + live / RETAINED_DIVISOR + min(live of LARGE, RETAINED_LARGE_MAX). */
+/* Retained and claimed <= max(RETAINED_MIN + min(live of LARGE, RETAINED_LARGE_MAX), live / RETAINED_DIVISOR). */
 #define RETAINED_MIN       CRAMPED_OR(256 * KIB, 16 * MIB)
 #define RETAINED_DIVISOR   8
 #define RETAINED_LARGE_MAX CRAMPED_OR(256 * KIB, 16 * MIB)

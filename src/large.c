@@ -107,7 +107,7 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     size_t need = need_of(span, alignment);
     if (UNLIKELY(guard_edges) && load_relaxed(&guarded_count) < GUARDED_MAX) {
         *zeroed = true;
-        return take_guarded(size, span, alignment);
+        return take_guarded(size, round_up(room, os_page_size()), alignment);
     }
     if (!lock_with_spares())
         return NULL;

@@ -370,8 +370,8 @@ static size_t excess_of_peak(size_t retained) {
 
 size_t os_retained_excess(void) {
     size_t retained = os_retained() + load_relaxed(&claimed);
-    size_t bound = load_relaxed(&retained_min) + os_live() / RETAINED_DIVISOR +
-                   min_size(clamp(load_relaxed(&large.live)), RETAINED_LARGE_MAX);
+    size_t least = load_relaxed(&retained_min) + min_size(clamp(load_relaxed(&large.live)), RETAINED_LARGE_MAX);
+    size_t bound = max_size(least, os_live() / RETAINED_DIVISOR);
     return max_size(retained <= bound ? 0 : retained - bound + min_size(bound / 2, PURGE_BYTES_MIN),
                     excess_of_peak(retained));
 }

@@ -1,31 +1,27 @@
 /*
- * Spans by length: lists of those of about one length, eight for each doubling as the size classes, the newest first.
- * Coming, going and finding take a bounded number of steps. Good fit: of the request's own list the first of a few that
- * is long enough, else the first of the next list. A node may be in several such sets, by what length its owner likes:
- * `which` is its place for this one. Their owner locks them.
+ * Spans by length, in two sets of bins: a bin is a list of those of about one length, eight for each doubling as the
+ * size classes, the newest first. Coming, going and finding take a bounded number of steps. Good fit: of the request's
+ * own bin the first of a few that is long enough, else the first of the next bin. Their owner locks them.
  */
 #ifndef SPANBINS_H
 #define SPANBINS_H
 
 #include "spantree.h"
 
-#define SPANBINS 320 /* lengths below 2^54 bytes */
-
-struct spanbins {
-    unsigned which; /* constant */
-    uint64_t used[SPANBINS / 64];
-    struct node *first[SPANBINS];
+enum spanbins {
+    WARM_SPANS, /* cached ones, by their length */
+    RUNS,       /* the first of each run, by the run's */
 };
 
-void spanbins_add(struct spanbins *bins, struct node *node, size_t length);
+void spanbins_add(enum spanbins set, struct node *node, size_t length);
 
 /* If it is there. */
-void spanbins_remove(struct spanbins *bins, struct node *node);
+void spanbins_remove(enum spanbins set, struct node *node);
 
-/* One whose length is `length` or more; NULL: there is none, but perhaps among those of the same list. */
-struct node *spanbins_find(const struct spanbins *bins, size_t length);
+/* One whose length is `length` or more; NULL: there is none, but perhaps among those of the same bin. */
+struct node *spanbins_find(enum spanbins set, size_t length);
 
-/* Whether every node is in its list. *count: how many there are. */
-bool spanbins_are_valid(const struct spanbins *bins, size_t *count);
+/* Whether every node is in its bin. *count: how many there are. */
+bool spanbins_are_valid(enum spanbins set, size_t *count);
 
 #endif

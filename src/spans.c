@@ -11,10 +11,8 @@ struct node_list {
 /* All under the lock of src/large.c. */
 static struct node *root;
 static struct node_list age;
-static struct node_list busy;               /* being purged */
-static struct spanbins warm = {.which = 0}; /* the cached spans */
-static struct spanbins runs = {.which = 1}; /* the first of each run */
-static struct node *spares;                 /* linked by left */
+static struct node_list busy; /* being purged */
+static struct node *spares;   /* linked by left */
 static unsigned spare_count;
 static size_t purged;                              /* bytes of the purged spans */
 static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under the lock */
@@ -64,7 +62,7 @@ static void release(struct node *node) {
 struct node *spans_make_spare(void) {
     struct node *node = metadata_take(sizeof *node);
     if (node != NULL)
-        node->bins[warm.which].length = node->bins[runs.which].length = 0;
+        node->bins[WARM_SPANS].length = node->bins[RUNS].length = 0;
     return node;
 }
 
@@ -99,7 +97,7 @@ struct node *spans_add(uintptr_t start, size_t span) {
 /* A node leaves all that it is in but runs. */
 static void drop(struct node *node) {
     release(node);
-    spanbins_remove(&warm, node);
+    spanbins_remove(WARM_SPANS, node);
     spantree_remove(&root, node);
     spans_add_spare(node);
 }
@@ -144,20 +142,20 @@ static void note_run(struct node *node) {
     size_t length = first->span;
     for (const struct node *last = first; goes_on_free(last); last = last->next)
         length += last->next->span;
-    spanbins_add(&runs, first, length);
+    spanbins_add(RUNS, first, length);
 }
 
 /* Before a span becomes free or ceases to be: its own run, or those on both sides, are not what they were. And after:
  * they are noted as they are now. */
 static void forget_runs(struct node *node) {
     if (is_free(node)) {
-        spanbins_remove(&runs, first_of_run(node));
+        spanbins_remove(RUNS, first_of_run(node));
         return;
     }
     if (ends_free(node))
-        spanbins_remove(&runs, first_of_run(node->prev));
+        spanbins_remove(RUNS, first_of_run(node->prev));
     if (goes_on_free(node))
-        spanbins_remove(&runs, node->next);
+        spanbins_remove(RUNS, node->next);
 }
 
 static void note_runs(struct node *node) {
@@ -195,7 +193,7 @@ static struct node *coalesce(struct node *node) {
     if (!joins(prev, node))
         return node;
     release(prev);
-    spanbins_remove(&warm, prev);
+    spanbins_remove(WARM_SPANS, prev);
     spans_absorb(prev, node);
     return prev;
 }
@@ -206,7 +204,7 @@ static struct node *make_free(struct node *node, enum large_kind kind, bool coal
     if (coalesces)
         node = coalesce(node);
     if (kind == LARGE_CACHED)
-        spanbins_add(&warm, node, node->span);
+        spanbins_add(WARM_SPANS, node, node->span);
     note_runs(node);
     return node;
 }
@@ -233,19 +231,19 @@ static struct node *split(struct node *node, uintptr_t at) {
     node->span = front;
     spantree_insert_after(&root, node, behind);
     if (load_relaxed(&node->kind) == LARGE_CACHED) {
-        spanbins_remove(&warm, node);
-        spanbins_add(&warm, node, front);
-        spanbins_add(&warm, behind, behind->span);
+        spanbins_remove(WARM_SPANS, node);
+        spanbins_add(WARM_SPANS, node, front);
+        spanbins_add(WARM_SPANS, behind, behind->span);
     }
     return behind;
 }
 
 struct node *spans_find_warm(size_t span) {
-    return spanbins_find(&warm, span);
+    return spanbins_find(WARM_SPANS, span);
 }
 
 struct node *spans_find_run(size_t span) {
-    return spanbins_find(&runs, span);
+    return spanbins_find(RUNS, span);
 }
 
 struct node *spans_take(struct node *node, uintptr_t at, size_t span, bool *zeroed) {
@@ -264,7 +262,7 @@ struct node *spans_take(struct node *node, uintptr_t at, size_t span, bool *zero
             spans_absorb(node, part);
         } else {
             release(node);
-            spanbins_remove(&warm, node);
+            spanbins_remove(WARM_SPANS, node);
         }
         if (node->span >= span)
             break;
@@ -282,7 +280,7 @@ struct node *spans_purge_begin(struct node *node, size_t span) {
         node = split(node, node->start + node->span - span);
     forget_runs(node);
     release(node);
-    spanbins_remove(&warm, node);
+    spanbins_remove(WARM_SPANS, node);
     os_account_large_resident(-(ptrdiff_t)node->span);
     store_relaxed(&node->kind, LARGE_BUSY);
     note_runs(node);
@@ -336,12 +334,12 @@ bool spans_are_valid(void) {
         bool is_cached = node->kind == LARGE_CACHED, begins = is_free(node) && !ends_free(node);
         if (node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
             (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && !is_cached) ||
-            (is_cached && node->bins[warm.which].length != node->span))
+            (is_cached && node->bins[WARM_SPANS].length != node->span))
             return false;
         size_t length = is_free(node) ? node->span : 0;
         for (const struct node *last = node; begins && goes_on_free(last); last = last->next)
             length += last->next->span;
-        if (begins && node->bins[runs.which].length != length)
+        if (begins && node->bins[RUNS].length != length)
             return false;
         retained += node->retained;
         cold += node->kind == LARGE_PURGED ? node->span : 0;
@@ -350,6 +348,6 @@ bool spans_are_valid(void) {
     }
     for (const struct node *node = age.oldest; node != NULL; node = node->newer)
         retained -= node->retained;
-    return retained == 0 && cold == purged && spantree_is_valid(root) && spanbins_are_valid(&warm, &in_warm) &&
-           spanbins_are_valid(&runs, &in_runs) && in_warm == cached && in_runs == first;
+    return retained == 0 && cold == purged && spantree_is_valid(root) && spanbins_are_valid(WARM_SPANS, &in_warm) &&
+           spanbins_are_valid(RUNS, &in_runs) && in_warm == cached && in_runs == first;
 }

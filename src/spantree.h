@@ -18,7 +18,7 @@ enum large_kind {
     LARGE_LIVE,
 };
 
-/* A place in one of the lists of spanbins.h. */
+/* A place in a bin of spanbins.h. */
 struct bin_place {
     struct node *next;
     struct node *prev;

@@ -1,6 +1,6 @@
 /*
- * The retention contract, seen from outside: when a heap is freed, the memory goes back to the kernel but for
- * 16 MiB + live / 8 + min(live of LARGE, 16 MiB), and an allowance for what the contract leaves out: thread caches, at
+ * The retention contract, seen from outside: when a heap is freed, the memory goes back to the kernel but for max(16
+ * MiB + min(live of LARGE, 16 MiB), live / 8), and an allowance for what the contract leaves out: thread caches, at
  * most 4 MiB for each thread, and the allocator's own metadata, at most 1/24 of the heap at its largest. Each case is a
  * process of its own.
  */
@@ -38,7 +38,7 @@ static void release(size_t first, size_t count) {
 
 /* What may stay resident above `before`, once all but `live` bytes of a heap of `heap` bytes are freed. */
 static void falls(size_t before, size_t heap, size_t live, size_t threads) {
-    size_t retained = 16 * MIB + live / 8;
+    size_t retained = live / 8 > 16 * MIB ? live / 8 : 16 * MIB;
     size_t allowance = threads * 4 * MIB + heap / 24, after = resident();
     size_t may_stay = before + retained + allowance;
     diag("%zu MiB freed of %zu: resident %zu MiB; at most %zu may be (%zu before, %zu retained, %zu allowance)",

@@ -65,7 +65,7 @@ static void reuse(struct arena *arena) {
 }
 
 static bool contract_holds(void) {
-    return os_retained() <= 16 * MIB + os_live() / 8;
+    return os_retained() <= max_size(16 * MIB, os_live() / 8);
 }
 
 /* Far more than the contract lets be retained comes back, bit by bit. */
@@ -79,7 +79,7 @@ static void contract(struct arena *arena) {
         arenas_keep_contract();
         broken += !contract_holds();
     }
-    ok(broken == 0 && os_retained() > 0, "80 MiB come back: retained <= 16 MiB + live / 8 after every flush");
+    ok(broken == 0 && os_retained() > 0, "80 MiB come back: retained <= max(16 MiB, live / 8) after every flush");
 }
 
 static void random_use(struct arena *arena) {

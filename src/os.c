@@ -241,7 +241,7 @@ void os_boot(void) {
     kernel_page_size = getauxval(AT_PAGESZ);
     os_page = max_size(kernel_page_size, PAGE_SIZE_MIN);
     os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", setting, sizeof setting);
-    avoid_huge_pages = strstr(setting, "[always]") != NULL;
+    avoid_huge_pages = strncmp(setting, "[always]", strlen("[always]")) == 0; /* it is the first of the words */
 }
 
 void os_avoid_huge_pages(void *address, size_t size) {
@@ -258,28 +258,37 @@ static size_t parse_number(const char **at) {
     return value;
 }
 
-/* CPUs' worth of time that the cgroup (v2) allows, rounded up; 0 when it sets no bound. */
-static unsigned read_cgroup_quota(void) {
-    char cgroup[512];
-    char path[600] = "/sys/fs/cgroup";
-    char line[64];
-    os_read_file("/proc/self/cgroup", cgroup, sizeof cgroup);
-    char *own = strstr(cgroup, "0::/");
-    if (own == NULL)
-        return 0;
-    own += 3;
-    own[strcspn(own, "\n")] = '\0';
-    size_t length = strlen(path);
-    memcpy(path + length, own, strlen(own) + 1);
-    length = strlen(path);
-    memcpy(path + length - (path[length - 1] == '/'), "/cpu.max", sizeof "/cpu.max");
-    if (os_read_file(path, line, sizeof line) == 0)
-        return 0;
-    const char *at = line; /* "max 100000" or "150000 100000" */
+/* CPUs' worth of time that a group of processes may use (cgroup v2), rounded up; 0: no bound, or no such file. */
+static unsigned read_quota(const char *path) {
+    char line[64]; /* "max 100000" or "150000 100000" */
+    const char *at = line;
+    os_read_file(path, line, sizeof line);
     size_t quota = parse_number(&at);
     at += *at == ' ';
     size_t period = parse_number(&at);
     return quota == 0 || period == 0 ? 0 : (unsigned)((quota + period - 1) / period);
+}
+
+#define GROUPS "/sys/fs/cgroup"
+
+/* What a container sees as the root is its own group. Elsewhere /proc says which one is ours; reading that takes longer
+ * than the rest of boot, and is not done where groups are of version 1. */
+static unsigned read_cgroup_quota(void) {
+    char groups[512];
+    char path[sizeof GROUPS + sizeof groups + sizeof "/cpu.max"] = GROUPS;
+    unsigned quota = read_quota(GROUPS "/cpu.max");
+    if (quota != 0 || syscall3(SYS_faccessat, AT_FDCWD, (long)GROUPS "/cgroup.controllers", R_OK) != 0)
+        return quota;
+    os_read_file("/proc/self/cgroup", groups, sizeof groups);
+    char *own = groups;
+    for (; strncmp(own, "0::/", 4) != 0; own++)
+        if ((own = strchr(own, '\n')) == NULL)
+            return 0;
+    own += strlen("0::");
+    size_t length = strcspn(own, "\n");
+    memcpy(path + strlen(GROUPS), own, length);
+    memcpy(path + strlen(GROUPS) + length, "/cpu.max", sizeof "/cpu.max");
+    return read_quota(path);
 }
 
 unsigned os_cpu_count(void) {

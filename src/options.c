@@ -133,8 +133,8 @@ static void (*on_change)(enum option_id id); /* constant after boot */
 static struct lock change_lock = LOCK_INIT(LOCK_OPTIONS);
 
 /* The text of each path that an option ever had stays in a slot of its own: readers need no lock, and a program that
- * goes to and fro between a few files takes no more. The first slot is the empty path's. */
-static char paths[PATHS][PATH_SIZE];
+ * goes to and fro between a few files takes no more. The first slot stands for the empty path. */
+SPARSE static char paths[PATHS][PATH_SIZE];
 static size_t path_count = 1; /* under change_lock; and what is below it is constant */
 
 size_t option_value(enum option_id id) {
@@ -142,13 +142,14 @@ size_t option_value(enum option_id id) {
 }
 
 const char *option_text(enum option_id id) {
-    return paths[load_acquire(&values[id])];
+    size_t slot = load_acquire(&values[id]);
+    return slot == 0 ? "" : paths[slot]; /* nearly always, and not a page is touched */
 }
 
 /* The slot of `string`, shorter than PATH_SIZE; PATHS: there is none left. */
 static size_t keep_path(const char *string) {
     size_t slot = 1;
-    if (*string == '\0') /* nearly always: not a page is touched for it */
+    if (*string == '\0')
         return 0;
     while (slot < path_count && strcmp(paths[slot], string) != 0)
         slot++;
@@ -353,14 +354,38 @@ static void read_alias(const struct parser *parser, const char *variable, size_t
     }
 }
 
+/* The first letters of all names that a variable may have. */
+static uint64_t initial(char letter) {
+    return UINT64_C(1) << (letter & 63);
+}
+
+static uint64_t initials_of_names(void) {
+    uint64_t initials = initial(PREFIX[0]);
+    for (unsigned id = 0; id < OPTIONS; id++)
+        for (unsigned i = 0; i < ALIASES_MAX && table[id].aliases[i].name != NULL; i++)
+            initials |= initial(table[id].aliases[i].name[0]);
+    return initials;
+}
+
+/* As strcspn, which is the one thing in a page of the C library's that most programs never need. */
+static size_t length_of_name(const char *variable) {
+    size_t length = 0;
+    while (variable[length] != '=' && variable[length] != '\0')
+        length++;
+    return length;
+}
+
 void options_parse(char *const *environment, struct option_setting *settings,
                    void (*complain_by)(void *argument, const char *line), void *argument) {
     struct parser parser = {settings, complain_by, argument};
+    uint64_t initials = initials_of_names();
     for (unsigned id = 0; id < OPTIONS; id++)
         settings[id] = (struct option_setting){.number = table[id].fallback, .text = ""};
     for (; *environment != NULL; environment++) {
         const char *variable = *environment;
-        size_t length = strcspn(variable, "=");
+        if (LIKELY((initials & initial(variable[0])) == 0))
+            continue;
+        size_t length = length_of_name(variable);
         const char *value = variable + length + (variable[length] == '=');
         if (strncmp(variable, PREFIX, PREFIX_LENGTH) == 0)
             read_ours(&parser, variable, length, value);

@@ -22,6 +22,10 @@
 #define COLD       __attribute__((noinline, cold))
 #define ALIGNED(n) __attribute__((aligned(n)))
 
+/* For large variables, all zero at first, of which few pages are used: they come behind all others, so that the small
+ * ones do not lie in a page each between them. (The Makefile has the linker sort by name.) */
+#define SPARSE __attribute__((section(".bss.sparse")))
+
 #define load_relaxed(p)     atomic_load_explicit(p, memory_order_relaxed)
 #define load_acquire(p)     atomic_load_explicit(p, memory_order_acquire)
 #define store_relaxed(p, v) atomic_store_explicit(p, v, memory_order_relaxed)

@@ -2,10 +2,10 @@
 #include "os.h"
 
 /* In .bss: the pages that are touched, mostly one or two, are all that it costs. */
-struct directory directory;
+SPARSE struct directory directory;
 
 /* Its leaves once more, so that they are found without reading, and so touching, all of it. */
-static struct leaf *_Atomic leaves[LEAF_COUNT];
+SPARSE static struct leaf *_Atomic leaves[LEAF_COUNT];
 static _Atomic size_t leaf_count;
 
 void directory_boot(void) {

@@ -62,13 +62,11 @@ INLINE state_byte *_Atomic *slab_states(const struct slab_line *line) {
     return (state_byte * _Atomic *)(line + LEAF_LINES);
 }
 
-void directory_boot(void);
-
 /* Makes sure that the lines of a zone are there; false: no memory. Makes a system call: no lock held. */
 bool directory_add(uintptr_t zone);
 
-/* The leaves in the order in which they were made, from 0; NULL: there are no more. */
-const struct leaf *directory_leaf(size_t number);
+/* The next leaf from *slot on, which is 0 at first; NULL: there are no more. */
+const struct leaf *directory_next_leaf(uintptr_t *slot);
 
 /*
  * A LARGE block is noted in the line of the unit that it starts in, with a mark and its node in place of the states: no

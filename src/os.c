@@ -37,9 +37,8 @@ static _Atomic uint64_t stamps;
 #define PAGE_SIZE_MIN ((size_t)0)
 #endif
 
-static size_t kernel_page_size; /* constant after os_boot, as the next two */
+static size_t kernel_page_size; /* constant after os_boot, as the next */
 size_t os_page;                 /* where PAGE_SIZE_MIN is 0, the same */
-static bool avoid_huge_pages;
 static atomic_int purge_zeroes; /* 0 not known yet, 1 yes, -1 no */
 
 /* ---------------------------------------------------------------------------------------- the raw calls
@@ -237,18 +236,13 @@ size_t os_read_file(const char *path, char *buffer, size_t capacity) {
 }
 
 void os_boot(void) {
-    char setting[64];
     kernel_page_size = getauxval(AT_PAGESZ);
     os_page = max_size(kernel_page_size, PAGE_SIZE_MIN);
-    os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", setting, sizeof setting);
-    avoid_huge_pages = strncmp(setting, "[always]", strlen("[always]")) == 0; /* it is the first of the words */
 }
 
 void os_avoid_huge_pages(void *address, size_t size) {
-    uintptr_t start = round_up((uintptr_t)address, os_page);
-    uintptr_t end = round_down((uintptr_t)address + size, os_page);
-    if (avoid_huge_pages && start < end)
-        raw_advise((void *)start, end - start, MADV_NOHUGEPAGE);
+    ASSERT(IS_OF_PAGES(address, size));
+    raw_advise(address, size, MADV_NOHUGEPAGE);
 }
 
 static size_t parse_number(const char **at) {
@@ -271,13 +265,15 @@ static unsigned read_quota(const char *path) {
 
 #define GROUPS "/sys/fs/cgroup"
 
-/* What a container sees as the root is its own group. Elsewhere /proc says which one is ours; reading that takes longer
- * than the rest of boot, and is not done where groups are of version 1. */
+/* What a container sees as the root is its own group. Elsewhere /proc says which one is ours, and takes as long for it
+ * as the rest of boot: where groups are of version 1 it is not asked. */
 static unsigned read_cgroup_quota(void) {
     char groups[512];
     char path[sizeof GROUPS + sizeof groups + sizeof "/cpu.max"] = GROUPS;
+    if (syscall3(SYS_faccessat, AT_FDCWD, (long)GROUPS "/cgroup.controllers", R_OK) != 0)
+        return 0;
     unsigned quota = read_quota(GROUPS "/cpu.max");
-    if (quota != 0 || syscall3(SYS_faccessat, AT_FDCWD, (long)GROUPS "/cgroup.controllers", R_OK) != 0)
+    if (quota != 0)
         return quota;
     os_read_file("/proc/self/cgroup", groups, sizeof groups);
     char *own = groups;

@@ -157,7 +157,6 @@ static char **environment(void) {
 
 static void boot(void) {
     os_boot();
-    directory_boot();
     options_boot(environment());
     boot_debugging();
     arenas_boot((unsigned)option_value(OPTION_ARENAS));

@@ -210,7 +210,8 @@ SUITE_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wstrict-prototypes,
 # For the self-test: glibc's malloc, slow, leaking, and neither.
 PLANTED     := $(patsubst %,$(BUILD)/bench/planted-%.so,delay leak nothing)
 
-bench: $(BUILD)/bench/kvserver $(BUILD)/bench/suite $(BUILD)/bench/ring $(BUILD)/bench/nothing $(PLANTED)
+bench: $(BUILD)/bench/kvserver $(BUILD)/bench/suite $(BUILD)/bench/ring $(BUILD)/bench/nothing \
+       $(BUILD)/bench/start $(PLANTED)
 
 $(BUILD)/bench/%.o: bench/%.cc Makefile $(BUILD)/flags
 	@mkdir -p $(@D)

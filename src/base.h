@@ -18,6 +18,7 @@
 #define PUBLIC     __attribute__((visibility("default")))
 #define INLINE     static inline __attribute__((always_inline))
 #define ASSUME(x)  ((x) ? (void)0 : __builtin_unreachable()) /* what the compiler cannot know */
+#define OPAQUE(x)  __asm__("" : "+r"(x))                     /* what it could know, and is to forget: see tcache_pop */
 #define NOINLINE   __attribute__((noinline))
 #define COLD       __attribute__((noinline, cold))
 #define ALIGNED(n) __attribute__((aligned(n)))

@@ -48,13 +48,21 @@ extern struct directory {
     struct leaf none;
 } directory;
 
-/* The line of the unit that `address` lies in. */
-INLINE struct slab_line *directory_find(uintptr_t address) {
+/* The leaf of `address`, and the number in it of the unit that it lies in. */
+INLINE struct leaf *directory_leaf(uintptr_t address) {
     uintptr_t slot = address >> LEAF_SHIFT;
     if (UNLIKELY(slot >= LEAF_COUNT))
-        return directory.none.lines;
-    struct leaf *leaf = (struct leaf *)((char *)&directory.none + load_relaxed(&directory.leaves[slot]));
-    return &leaf->lines[(uint32_t)address >> UNIT_SHIFT];
+        return &directory.none;
+    return (struct leaf *)((char *)&directory.none + load_relaxed(&directory.leaves[slot]));
+}
+
+INLINE size_t directory_unit(uintptr_t address) {
+    return (uint32_t)address >> UNIT_SHIFT;
+}
+
+/* The line of the unit that `address` lies in. */
+INLINE struct slab_line *directory_find(uintptr_t address) {
+    return &directory_leaf(address)->lines[directory_unit(address)];
 }
 
 /* Where a line's states are noted. */

@@ -37,7 +37,7 @@ LIBFLAGS := $(STD) $(INC) $(WARN) -fPIC -fvisibility=hidden -ftls-model=initial-
 # Symbols can be made local in code only, and not in what -flto leaves for the linker to compile.
 REAL_CODE := -fno-lto
 SOFLAGS  := -shared -Wl,-z,nodelete -Wl,-z,noseparate-code -Wl,-z,relro -Wl,-z,now -Wl,-z,defs \
-            -Wl,-soname,libcadastre.so -pthread
+            -Wl,--sort-section=name -Wl,-soname,libcadastre.so -pthread
 
 # Of the unit tests; not every machine has both.
 SANITIZERS    ?= address,undefined
@@ -210,7 +210,8 @@ SUITE_FLAGS := -std=c++17 $(filter-out -Wmissing-prototypes -Wstrict-prototypes,
 # For the self-test: glibc's malloc, slow, leaking, and neither.
 PLANTED     := $(patsubst %,$(BUILD)/bench/planted-%.so,delay leak nothing)
 
-bench: $(BUILD)/bench/kvserver $(BUILD)/bench/suite $(BUILD)/bench/ring $(BUILD)/bench/nothing $(PLANTED)
+bench: $(BUILD)/bench/kvserver $(BUILD)/bench/suite $(BUILD)/bench/ring $(BUILD)/bench/nothing \
+       $(BUILD)/bench/start $(PLANTED)
 
 $(BUILD)/bench/%.o: bench/%.cc Makefile $(BUILD)/flags
 	@mkdir -p $(@D)

@@ -16,8 +16,8 @@
 #define BUCKET_NONE 0xff
 
 struct partial {
-    struct slab_list buckets[CLASSES][BUCKETS];
     struct slab *spare[CLASSES]; /* the dirty slab that was the class's last; NULL if it is no longer dirty */
+    struct slab_list buckets[CLASSES][BUCKETS];
 };
 
 /* Small, so that looking at all of them touches few pages: the lists of partial slabs are apart. */

@@ -4,8 +4,8 @@
 
 #define LARGE_RUN 32
 
-static struct arena arenas[ARENAS_MAX];
-static struct partial partials[ARENAS_MAX];
+SPARSE static struct arena arenas[ARENAS_MAX];
+SPARSE static struct partial partials[ARENAS_MAX];
 static unsigned arena_count; /* constant after boot, as the next */
 static size_t zone_size_wanted = ZONE_SIZE_MAX;
 static atomic_uint join_limit = ARENAS_MAX; /* only so many arenas are given to threads */

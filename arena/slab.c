@@ -5,7 +5,7 @@
 _Static_assert(sizeof(struct slab) == 64, "a cache line of its own");
 
 /* For a wrong free that has read a line's reciprocal when the slab is uncarved: whatever the index, it is not live. */
-static state_byte nothing_live[UNIT_SIZE / BLOCK_ALIGN + 1];
+SPARSE static state_byte nothing_live[UNIT_SIZE / BLOCK_ALIGN + 1];
 
 static size_t words_of(size_t blocks) {
     return (blocks + 63) / 64;

@@ -82,18 +82,29 @@ INLINE size_t slab_block_size(const struct slab_line *line) {
 }
 
 /*
- * The state of the live block that starts at `address`, and its line; false: there is none. The low half of the product
- * tells whether the division is exact (Lemire, Kaser, Kurz 2019, "Faster remainder by direct computation"); in a unit
- * that is not carved it never is, as the reciprocal is 0. In the rest behind the last block the state is padding: 0.
+ * The state of the live block that starts at `address`, in this leaf and unit; false: there is none. The low half of
+ * the product tells whether the division is exact (Lemire, Kaser, Kurz 2019, "Faster remainder by direct computation");
+ * in a unit that is not carved it never is, as the reciprocal is 0. In the rest behind the last block the state is
+ * padding: 0. For the hit path of free, which has no use for the line's address: OPAQUE as in tcache_pop.
  */
-INLINE bool slab_find_live(uintptr_t address, struct slab_line **line, state_byte **state) {
-    *line = directory_find(address);
-    uint32_t reciprocal = load_acquire(&(*line)->reciprocal); /* the states were written before it */
+INLINE bool slab_find_live_in(struct leaf *leaf, size_t *unit, uintptr_t address, state_byte **state) {
+    uint32_t reciprocal = load_acquire(&leaf->lines[*unit].reciprocal); /* the states were written before it */
     uint64_t product = (address & (UNIT_SIZE - 1)) * (uint64_t)reciprocal;
     if (UNLIKELY((uint32_t)product >= reciprocal))
         return false;
-    *state = load_relaxed(slab_states(*line)) + (product >> 32);
+    OPAQUE(*unit);
+    *state = load_relaxed(slab_states(&leaf->lines[*unit])) + (product >> 32);
+    OPAQUE(*unit);
     return LIKELY(load_relaxed(*state) >= STATE_LIVE);
+}
+
+/* The same, and its line. */
+INLINE bool slab_find_live(uintptr_t address, struct slab_line **line, state_byte **state) {
+    struct leaf *leaf = directory_leaf(address);
+    size_t unit = directory_unit(address);
+    bool is_live = slab_find_live_in(leaf, &unit, address, state);
+    *line = &leaf->lines[unit];
+    return is_live;
 }
 
 /* ------------------------------------------------------------------------------------ sizes and states */

@@ -53,7 +53,7 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
     }
     /* Refused where there can be no more mappings: then the unit is just left empty. */
     os_guard((char *)zone + size - UNIT_SIZE, UNIT_SIZE);
-    os_avoid_huge_pages(zone, size);
+    os_avoid_huge_pages(zone, size - UNIT_SIZE);
     store_relaxed(&newest_zone, (uintptr_t)zone);
     zone->category = (uint8_t)category;
     zone->arena = arena;

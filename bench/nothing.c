@@ -1,4 +1,4 @@
-/* What the case process/start-up starts. */
+/* What the case process/start-up and `start` start. */
 int main(void) {
     return 0;
 }

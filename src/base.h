@@ -18,9 +18,14 @@
 #define PUBLIC     __attribute__((visibility("default")))
 #define INLINE     static inline __attribute__((always_inline))
 #define ASSUME(x)  ((x) ? (void)0 : __builtin_unreachable()) /* what the compiler cannot know */
+#define OPAQUE(x)  __asm__("" : "+r"(x))                     /* what it could know, and is to forget: see tcache_pop */
 #define NOINLINE   __attribute__((noinline))
 #define COLD       __attribute__((noinline, cold))
 #define ALIGNED(n) __attribute__((aligned(n)))
+
+/* For large variables, all zero at first, of which few pages are used: they come behind all others, so that the small
+ * ones do not lie in a page each between them. (The Makefile has the linker sort by name.) */
+#define SPARSE __attribute__((section(".bss.sparse")))
 
 #define load_relaxed(p)     atomic_load_explicit(p, memory_order_relaxed)
 #define load_acquire(p)     atomic_load_explicit(p, memory_order_acquire)

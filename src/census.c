@@ -243,7 +243,7 @@ static void count_own(struct census *census, struct cadastre_stats *stats) {
     const struct leaf *leaf;
     for (const void *chunk = NULL; (chunk = metadata_next_chunk(chunk, &size)) != NULL;)
         add(census, KIND(metadata), (uintptr_t)chunk, (uintptr_t)chunk + size);
-    for (size_t i = 0; (leaf = directory_leaf(i)) != NULL; i++)
+    for (uintptr_t slot = 0; (leaf = directory_next_leaf(&slot)) != NULL;)
         add(census, KIND(directory), (uintptr_t)leaf, (uintptr_t)(leaf + 1));
     metadata_total(&totals);
     stats->metadata_used = totals.used;

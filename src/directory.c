@@ -1,39 +1,51 @@
 #include "directory.h"
 #include "os.h"
 
-/* In .bss: the pages that are touched, mostly one or two, are all that it costs. */
-struct directory directory;
+/* In .bss, less than a huge page: the pages that are touched, mostly one or two, are all that it costs. */
+SPARSE struct directory directory;
 
-/* Its leaves once more, so that they are found without reading, and so touching, all of it. */
-static struct leaf *_Atomic leaves[LEAF_COUNT];
-static _Atomic size_t leaf_count;
+/* Where its leaves are, so that they are found without reading all of it. */
+static _Atomic uintptr_t first_slot = LEAF_COUNT;
+static _Atomic uintptr_t last_slot;
 
-void directory_boot(void) {
-    os_avoid_huge_pages(&directory, sizeof directory);
+static void note_slot(uintptr_t slot) {
+    uintptr_t first = load_relaxed(&first_slot);
+    uintptr_t last = load_relaxed(&last_slot);
+    while (slot < first && !atomic_compare_exchange_weak_explicit(&first_slot, &first, slot, memory_order_relaxed,
+                                                                  memory_order_relaxed))
+        ;
+    while (slot > last &&
+           !atomic_compare_exchange_weak_explicit(&last_slot, &last, slot, memory_order_relaxed, memory_order_relaxed))
+        ;
 }
 
 /* Leaves are never taken back: the reader of a line needs no lock. */
 bool directory_add(uintptr_t zone) {
-    if (zone >> LEAF_SHIFT >= LEAF_COUNT)
-        return false;
-    _Atomic ptrdiff_t *slot = &directory.leaves[zone >> LEAF_SHIFT];
+    uintptr_t slot = zone >> LEAF_SHIFT;
     ptrdiff_t none = 0;
-    if (load_acquire(slot) != none)
+    if (slot >= LEAF_COUNT)
+        return false;
+    if (load_acquire(&directory.leaves[slot]) != none)
         return true;
     struct leaf *leaf = os_map(sizeof *leaf);
     if (leaf == NULL)
         return false;
     os_avoid_huge_pages(leaf, sizeof *leaf);
-    if (atomic_compare_exchange_strong_explicit(slot, &none, (char *)leaf - (char *)&directory.none,
-                                                memory_order_acq_rel, memory_order_acquire))
-        store_relaxed(&leaves[add_relaxed(&leaf_count, 1)], leaf);
-    else
+    note_slot(slot);
+    if (!atomic_compare_exchange_strong_explicit(&directory.leaves[slot], &none, (char *)leaf - (char *)&directory.none,
+                                                 memory_order_acq_rel, memory_order_acquire))
         os_unmap(leaf, sizeof *leaf); /* another thread was faster */
     return true;
 }
 
-const struct leaf *directory_leaf(size_t number) {
-    return number < load_relaxed(&leaf_count) ? load_relaxed(&leaves[number]) : NULL;
+const struct leaf *directory_next_leaf(uintptr_t *slot) {
+    uintptr_t last = load_relaxed(&last_slot);
+    for (*slot = max_size(*slot, load_relaxed(&first_slot)); *slot <= last;) {
+        ptrdiff_t distance = load_acquire(&directory.leaves[(*slot)++]);
+        if (distance != 0)
+            return (const struct leaf *)((const char *)&directory.none + distance);
+    }
+    return NULL;
 }
 
 void directory_note_large(uintptr_t start, struct node *node) {

@@ -48,13 +48,21 @@ extern struct directory {
     struct leaf none;
 } directory;
 
-/* The line of the unit that `address` lies in. */
-INLINE struct slab_line *directory_find(uintptr_t address) {
+/* The leaf of `address`, and the number in it of the unit that it lies in. */
+INLINE struct leaf *directory_leaf(uintptr_t address) {
     uintptr_t slot = address >> LEAF_SHIFT;
     if (UNLIKELY(slot >= LEAF_COUNT))
-        return directory.none.lines;
-    struct leaf *leaf = (struct leaf *)((char *)&directory.none + load_relaxed(&directory.leaves[slot]));
-    return &leaf->lines[(uint32_t)address >> UNIT_SHIFT];
+        return &directory.none;
+    return (struct leaf *)((char *)&directory.none + load_relaxed(&directory.leaves[slot]));
+}
+
+INLINE size_t directory_unit(uintptr_t address) {
+    return (uint32_t)address >> UNIT_SHIFT;
+}
+
+/* The line of the unit that `address` lies in. */
+INLINE struct slab_line *directory_find(uintptr_t address) {
+    return &directory_leaf(address)->lines[directory_unit(address)];
 }
 
 /* Where a line's states are noted. */
@@ -62,13 +70,11 @@ INLINE state_byte *_Atomic *slab_states(const struct slab_line *line) {
     return (state_byte * _Atomic *)(line + LEAF_LINES);
 }
 
-void directory_boot(void);
-
 /* Makes sure that the lines of a zone are there; false: no memory. Makes a system call: no lock held. */
 bool directory_add(uintptr_t zone);
 
-/* The leaves in the order in which they were made, from 0; NULL: there are no more. */
-const struct leaf *directory_leaf(size_t number);
+/* The next leaf from *slot on, which is 0 at first; NULL: there are no more. */
+const struct leaf *directory_next_leaf(uintptr_t *slot);
 
 /*
  * A LARGE block is noted in the line of the unit that it starts in, with a mark and its node in place of the states: no

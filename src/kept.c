@@ -34,7 +34,7 @@ struct search {
     size_t library_count;
 };
 
-static struct early {
+SPARSE static struct early {
     uintptr_t address;
     size_t size;
 } early[EARLY_MAX]; /* written before there are threads, as the next */

@@ -54,9 +54,9 @@ static NOINLINE void *calloc_slow(size_t size) {
 INLINE void *hit(size_t size, uint8_t *before) {
     struct tcache *cache = tcache_current;
     if (LIKELY(size <= TINY_MAX))
-        return tcache_pop(tcache_magazine(cache, cache->tiny[(size + 15) / 16]), TINY, size, before);
+        return tcache_pop(cache, cache->tiny[(size + 15) / 16], TINY, size, before);
     if (LIKELY(size <= SMALL_MAX))
-        return tcache_pop(tcache_own_magazine(cache, sizeclass_of_small[(size - 1) / 128]), SMALL, size, before);
+        return tcache_pop(cache, tcache_own(cache, sizeclass_of_small[(size - 1) / 128]), SMALL, size, before);
     return NULL;
 }
 
@@ -124,15 +124,18 @@ static NOINLINE void free_elsewhere(void *block, const struct slab_line *line, s
 }
 
 PUBLIC void cadastre_free(void *block) {
-    struct slab_line *line;
+    struct leaf *leaf = directory_leaf((uintptr_t)block);
+    size_t unit = directory_unit((uintptr_t)block);
     state_byte *state;
-    if (UNLIKELY(!slab_find_live((uintptr_t)block, &line, &state))) {
+    if (UNLIKELY(!slab_find_live_in(leaf, &unit, (uintptr_t)block, &state))) {
         free_large(block);
         return;
     }
-    struct magazine *magazine = tcache_magazine(tcache_current, load_relaxed(&line->owner));
-    if (UNLIKELY(!tcache_push(magazine, block, state)))
-        free_elsewhere(block, line, state);
+    struct magazine *magazine = tcache_magazine(tcache_current, load_relaxed(&leaf->lines[unit].owner));
+    if (UNLIKELY(!tcache_push(magazine, block, state))) {
+        OPAQUE(unit);
+        free_elsewhere(block, &leaf->lines[unit], state);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------------- asking */

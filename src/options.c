@@ -30,21 +30,22 @@ enum alias_kind {
     ALIAS_AT_MOST, /* the same; one above our bound asks for no more than we would give */
 };
 
+/* Texts, and not pointers to them, which the dynamic linker would have to relocate, a page of them. */
 struct alias {
-    const char *name;
+    char name[20]; /* empty: there is none */
     enum alias_kind kind;
 };
 
 struct option {
-    const char *name; /* after PREFIX */
-    const char *help;
+    char name[16]; /* after PREFIX */
+    char help[96];
+    char words[20]; /* "first|second", each standing for its place: the values of a word; or of a number, besides those
+                     * from min to max */
     struct alias aliases[ALIASES_MAX];
     enum option_type type;
     bool at_run_time;
-    size_t min, max;   /* of a number */
-    size_t fallback;   /* but of a path, which is empty */
-    const char *words; /* "first|second", each standing for its place: the values of a word; or of a number, besides
-                        * those from min to max */
+    size_t min, max; /* of a number */
+    size_t fallback; /* but of a path, which is empty */
 };
 
 static const struct option table[OPTIONS] = {
@@ -133,8 +134,8 @@ static void (*on_change)(enum option_id id); /* constant after boot */
 static struct lock change_lock = LOCK_INIT(LOCK_OPTIONS);
 
 /* The text of each path that an option ever had stays in a slot of its own: readers need no lock, and a program that
- * goes to and fro between a few files takes no more. The first slot is the empty path's. */
-static char paths[PATHS][PATH_SIZE];
+ * goes to and fro between a few files takes no more. The first slot stands for the empty path. */
+SPARSE static char paths[PATHS][PATH_SIZE];
 static size_t path_count = 1; /* under change_lock; and what is below it is constant */
 
 size_t option_value(enum option_id id) {
@@ -142,13 +143,14 @@ size_t option_value(enum option_id id) {
 }
 
 const char *option_text(enum option_id id) {
-    return paths[load_acquire(&values[id])];
+    size_t slot = load_acquire(&values[id]);
+    return slot == 0 ? "" : paths[slot]; /* nearly always, and not a page is touched */
 }
 
 /* The slot of `string`, shorter than PATH_SIZE; PATHS: there is none left. */
 static size_t keep_path(const char *string) {
     size_t slot = 1;
-    if (*string == '\0') /* nearly always: not a page is touched for it */
+    if (*string == '\0')
         return 0;
     while (slot < path_count && strcmp(paths[slot], string) != 0)
         slot++;
@@ -211,11 +213,11 @@ static bool parse_number(const struct option *option, const char *string, size_t
 /* The place of `string` in "first|second". */
 static bool parse_word(const char *words, const char *string, size_t *value) {
     size_t length = strlen(string);
-    for (*value = 0; words != NULL; ++*value) {
+    for (*value = 0; *words != '\0'; ++*value) {
         size_t end = strcspn(words, "|");
         if (end == length && memcmp(words, string, length) == 0)
             return true;
-        words = words[end] == '|' ? words + end + 1 : NULL;
+        words += end + (words[end] == '|');
     }
     return false;
 }
@@ -314,7 +316,7 @@ static void complain(const struct parser *parser, const char *variable, size_t l
 
 /* Whether the first `length` characters of `variable` are `name`. */
 static bool is_name(const char *variable, size_t length, const char *name) {
-    return name != NULL && variable[0] == name[0] && strncmp(variable, name, length) == 0 && name[length] == '\0';
+    return name[0] != '\0' && variable[0] == name[0] && strncmp(variable, name, length) == 0 && name[length] == '\0';
 }
 
 /* What is nearer to the option's own name than `source`, and came first, stays. */
@@ -353,14 +355,38 @@ static void read_alias(const struct parser *parser, const char *variable, size_t
     }
 }
 
+/* The first letters of all names that a variable may have. */
+static uint64_t initial(char letter) {
+    return UINT64_C(1) << (letter & 63);
+}
+
+static uint64_t initials_of_names(void) {
+    uint64_t initials = initial(PREFIX[0]);
+    for (unsigned id = 0; id < OPTIONS; id++)
+        for (unsigned i = 0; i < ALIASES_MAX; i++)
+            initials |= initial(table[id].aliases[i].name[0]);
+    return initials;
+}
+
+/* As strcspn, which is the one thing in a page of the C library's that most programs never need. */
+static size_t length_of_name(const char *variable) {
+    size_t length = 0;
+    while (variable[length] != '=' && variable[length] != '\0')
+        length++;
+    return length;
+}
+
 void options_parse(char *const *environment, struct option_setting *settings,
                    void (*complain_by)(void *argument, const char *line), void *argument) {
     struct parser parser = {settings, complain_by, argument};
+    uint64_t initials = initials_of_names();
     for (unsigned id = 0; id < OPTIONS; id++)
         settings[id] = (struct option_setting){.number = table[id].fallback, .text = ""};
     for (; *environment != NULL; environment++) {
         const char *variable = *environment;
-        size_t length = strcspn(variable, "=");
+        if (LIKELY((initials & initial(variable[0])) == 0))
+            continue;
+        size_t length = length_of_name(variable);
         const char *value = variable + length + (variable[length] == '=');
         if (strncmp(variable, PREFIX, PREFIX_LENGTH) == 0)
             read_ours(&parser, variable, length, value);
@@ -429,13 +455,13 @@ void options_reset_lock(void) {
 
 /* The word of a place in "first|second"; false: there are fewer. */
 static bool add_word(struct text *text, const char *words, size_t place) {
-    for (; words != NULL; place--) {
+    for (; *words != '\0'; place--) {
         size_t end = strcspn(words, "|");
         if (place == 0) {
             text_add_bytes(text, words, end);
             return true;
         }
-        words = words[end] == '|' ? words + end + 1 : NULL;
+        words += end + (words[end] == '|');
     }
     return false;
 }
@@ -482,7 +508,7 @@ static void add_source(struct text *text, enum option_id id) {
 }
 
 static void add_aliases(struct text *text, const struct alias *aliases) {
-    for (unsigned i = 0; i < ALIASES_MAX && aliases[i].name != NULL; i++) {
+    for (unsigned i = 0; i < ALIASES_MAX && aliases[i].name[0] != '\0'; i++) {
         text_add(text, i == 0 ? "; also " : ", ");
         text_add(text, aliases[i].name);
         text_add(text, aliases[i].kind == ALIAS_SETS ? " (if set at all)" : "");
@@ -506,7 +532,7 @@ void options_print(int fd) {
         text_add(&text, "\n      ");
         text_add(&text, option->help);
         text_add(&text, "\n      ");
-        if (option->type == OPTION_NUMBER && option->words != NULL) {
+        if (option->type == OPTION_NUMBER && option->words[0] != '\0') {
             text_add(&text, option->words);
             text_add(&text, ", or ");
         }

@@ -37,9 +37,8 @@ static _Atomic uint64_t stamps;
 #define PAGE_SIZE_MIN ((size_t)0)
 #endif
 
-static size_t kernel_page_size; /* constant after os_boot, as the next two */
+static size_t kernel_page_size; /* constant after os_boot, as the next */
 size_t os_page;                 /* where PAGE_SIZE_MIN is 0, the same */
-static bool avoid_huge_pages;
 static atomic_int purge_zeroes; /* 0 not known yet, 1 yes, -1 no */
 
 /* ---------------------------------------------------------------------------------------- the raw calls
@@ -237,18 +236,13 @@ size_t os_read_file(const char *path, char *buffer, size_t capacity) {
 }
 
 void os_boot(void) {
-    char setting[64];
     kernel_page_size = getauxval(AT_PAGESZ);
     os_page = max_size(kernel_page_size, PAGE_SIZE_MIN);
-    os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", setting, sizeof setting);
-    avoid_huge_pages = strstr(setting, "[always]") != NULL;
 }
 
 void os_avoid_huge_pages(void *address, size_t size) {
-    uintptr_t start = round_up((uintptr_t)address, os_page);
-    uintptr_t end = round_down((uintptr_t)address + size, os_page);
-    if (avoid_huge_pages && start < end)
-        raw_advise((void *)start, end - start, MADV_NOHUGEPAGE);
+    ASSERT(IS_OF_PAGES(address, size));
+    raw_advise(address, size, MADV_NOHUGEPAGE);
 }
 
 static size_t parse_number(const char **at) {
@@ -258,28 +252,39 @@ static size_t parse_number(const char **at) {
     return value;
 }
 
-/* CPUs' worth of time that the cgroup (v2) allows, rounded up; 0 when it sets no bound. */
-static unsigned read_cgroup_quota(void) {
-    char cgroup[512];
-    char path[600] = "/sys/fs/cgroup";
-    char line[64];
-    os_read_file("/proc/self/cgroup", cgroup, sizeof cgroup);
-    char *own = strstr(cgroup, "0::/");
-    if (own == NULL)
-        return 0;
-    own += 3;
-    own[strcspn(own, "\n")] = '\0';
-    size_t length = strlen(path);
-    memcpy(path + length, own, strlen(own) + 1);
-    length = strlen(path);
-    memcpy(path + length - (path[length - 1] == '/'), "/cpu.max", sizeof "/cpu.max");
-    if (os_read_file(path, line, sizeof line) == 0)
-        return 0;
-    const char *at = line; /* "max 100000" or "150000 100000" */
+/* CPUs' worth of time that a group of processes may use (cgroup v2), rounded up; 0: no bound, or no such file. */
+static unsigned read_quota(const char *path) {
+    char line[64]; /* "max 100000" or "150000 100000" */
+    const char *at = line;
+    os_read_file(path, line, sizeof line);
     size_t quota = parse_number(&at);
     at += *at == ' ';
     size_t period = parse_number(&at);
     return quota == 0 || period == 0 ? 0 : (unsigned)((quota + period - 1) / period);
+}
+
+#define GROUPS "/sys/fs/cgroup"
+
+/* What a container sees as the root is its own group. Elsewhere /proc says which one is ours, and takes as long for it
+ * as the rest of boot: where groups are of version 1 it is not asked. */
+static unsigned read_cgroup_quota(void) {
+    char groups[512];
+    char path[sizeof GROUPS + sizeof groups + sizeof "/cpu.max"] = GROUPS;
+    if (syscall3(SYS_faccessat, AT_FDCWD, (long)GROUPS "/cgroup.controllers", R_OK) != 0)
+        return 0;
+    unsigned quota = read_quota(GROUPS "/cpu.max");
+    if (quota != 0)
+        return quota;
+    os_read_file("/proc/self/cgroup", groups, sizeof groups);
+    char *own = groups;
+    for (; strncmp(own, "0::/", 4) != 0; own++)
+        if ((own = strchr(own, '\n')) == NULL)
+            return 0;
+    own += strlen("0::");
+    size_t length = strcspn(own, "\n");
+    memcpy(path + strlen(GROUPS), own, length);
+    memcpy(path + strlen(GROUPS) + length, "/cpu.max", sizeof "/cpu.max");
+    return read_quota(path);
 }
 
 unsigned os_cpu_count(void) {

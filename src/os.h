@@ -42,11 +42,12 @@ bool os_resize(void *address, size_t old_size, size_t new_size);
  * another thread may be given the vacated address at once. */
 void *os_move(void *address, size_t old_size, size_t new_size);
 
-/* Reads the page size, and whether the system gives transparent huge pages to every mapping. */
+/* Reads the page size. */
 void os_boot(void);
 
-/* If it does, not to this one (any address and size): the first touch of a zone would cost 2 MiB, and the first purge
- * split it. LARGE mappings are left to the system's way. */
+/* A mapping is to have no transparent huge pages, even where all others have them: the first touch of a zone would cost
+ * 2 MiB, and the first purge split it. Where others have none, either, this takes less time than to find that out.
+ * LARGE mappings are left to the system's way. */
 void os_avoid_huge_pages(void *address, size_t size);
 
 unsigned os_cpu_count(void);  /* that this process may use: affinity and cgroup quota */

@@ -10,6 +10,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#define WARM_CLASS 1 /* blocks of 32 bytes */
+
 enum boot_state { BOOT_NOT, BOOT_RUNNING, BOOT_DONE };
 
 static struct lock boot_lock = LOCK_INIT(LOCK_BOOT);
@@ -155,7 +157,6 @@ static char **environment(void) {
 
 static void boot(void) {
     os_boot();
-    directory_boot();
     options_boot(environment());
     boot_debugging();
     arenas_boot((unsigned)option_value(OPTION_ARENAS));
@@ -210,9 +211,9 @@ __attribute__((constructor(101))) static void start(void) {
         tcache_set_current(boot_cache);
     struct tcache *cache = process_enter();
     /* Zone, slab, magazine: so that the program's first malloc costs what the next does. A library that was initialised
-     * before may have done it. */
-    if (tcache_is_real(cache) && tcache_is_empty(tcache_own_magazine(cache, 0)))
-        tcache_refill(cache, 0);
+     * before may have done it. For a class of which there is so little to know that it lies in one page. */
+    if (tcache_is_real(cache) && tcache_is_empty(tcache_own_magazine(cache, WARM_CLASS)))
+        tcache_refill(cache, WARM_CLASS);
 }
 
 void process_drain(void) {

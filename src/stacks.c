@@ -28,8 +28,8 @@ _Static_assert(sizeof(struct stack) == UNIT && sizeof(uintptr_t) == UNIT, "a sta
 _Static_assert(STACKS_BYTES_MAX / UNIT <= UINT32_MAX, "units have 32-bit numbers");
 _Static_assert((BUCKETS & (BUCKETS - 1)) == 0 && BUCKETS >= STACKS_MAX / 4, "chains of four at the most, or so");
 
-static _Atomic(_Atomic uint32_t *) buckets; /* BUCKETS numbers of stacks, each the newest of its chain */
-static _Atomic(char *) chunks[CHUNKS];      /* mapped in order, on demand */
+static _Atomic(_Atomic uint32_t *) buckets;   /* BUCKETS numbers of stacks, each the newest of its chain */
+SPARSE static _Atomic(char *) chunks[CHUNKS]; /* mapped in order, on demand */
 static _Atomic uint32_t next_unit = ATOMIC_VAR_INIT(1);
 static _Atomic size_t stacks_kept;
 static _Atomic size_t bytes_mapped;

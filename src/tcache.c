@@ -16,7 +16,7 @@ static struct tcache *_Atomic newest; /* of all caches */
 static _Atomic size_t caches_in_use;  /* by threads that are alive */
 
 /* All zero: its magazines are empty, and full. In .bss, since as a constant it would be as long in the file. */
-static union {
+SPARSE static union {
     struct tcache head;
     char rows[OWNER(ARENAS_MAX, 0)];
 } no_cache;

@@ -42,6 +42,19 @@ compares_the_ring() {
 }
 ok "--ring shows the ring beside a pipe" compares_the_ring
 
+compares_starts() {
+    "$bench" --start >"$WORK/out" && grep -E '^glibc +[1-9][0-9]* +\+0 ' "$WORK/out" &&
+        grep -E '^cadastre +[1-9][0-9]* +[-+][0-9]+ +[1-9][0-9]* +[1-9][0-9]* +[1-9][0-9]* +[-+][0-9]+ ' "$WORK/out"
+}
+ok "--start shows what starting costs, beside glibc" compares_starts
+
+sees_a_preload_that_failed() {
+    echo text >"$WORK/text.so"
+    ! "$bench" --start --against "$WORK/text.so" >"$WORK/out" 2>"$WORK/err" &&
+        contains "$WORK/text.so: cannot be preloaded" "$WORK/err"
+}
+ok "and that a library was not preloaded" sees_a_preload_that_failed
+
 results="$WORK/a place/results"
 
 # rows FIELD=VALUE...: how many lines of the CSV file have these values.

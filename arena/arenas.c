@@ -5,7 +5,7 @@
 #define LARGE_RUN 32
 
 SPARSE static struct arena arenas[ARENAS_MAX];
-SPARSE static struct partial partials[ARENAS_MAX];
+SPARSE ALIGNED(4096) static struct partial partials[ARENAS_MAX]; /* the first, which every process uses, on few pages */
 static unsigned arena_count; /* constant after boot, as the next */
 static size_t zone_size_wanted = ZONE_SIZE_MAX;
 static atomic_uint join_limit = ARENAS_MAX; /* only so many arenas are given to threads */

@@ -16,9 +16,10 @@ enum {
     PHASES_MAX = 8
 };
 
-/* The contract: retained <= max(RETAINED_MIN, held / RETAINED_DIVISOR). */
-#define RETAINED_MIN     (16 * MIB)
-#define RETAINED_DIVISOR 8
+/* The contract: retained <= max(RETAINED_MIN + min(held by LARGE, RETAINED_LARGE_MAX), held / RETAINED_DIVISOR). */
+#define RETAINED_MIN       (16 * MIB)
+#define RETAINED_LARGE_MAX (16 * MIB)
+#define RETAINED_DIVISOR   8
 
 /* What must not drift by more than a tenth, and what is always allowed: of addresses so much as the library keeps. Of
  * mappings it is what five minutes were seen to need, with room: they still rose then, by 9 a cycle and 430 between the
@@ -38,7 +39,8 @@ struct sample {
     size_t of[FIGURES]; /* [FRAGMENTED]: what slabs in use have free, which the contract does not bound */
     size_t live;        /* as requested */
     size_t held;        /* live blocks whole, and what threads' caches hold: what the contract goes by */
-    size_t retained;
+    size_t held_by_large;
+    size_t retained; /* or kept by threads, of LARGE */
 };
 
 static struct {
@@ -61,7 +63,8 @@ static int judge_start(const char *path) {
 
 static size_t retained_bound(const struct sample *sample) {
     size_t part = sample->held / RETAINED_DIVISOR;
-    return part > RETAINED_MIN ? part : RETAINED_MIN;
+    size_t large = sample->held_by_large < RETAINED_LARGE_MAX ? sample->held_by_large : RETAINED_LARGE_MAX;
+    return part > RETAINED_MIN + large ? part : RETAINED_MIN + large;
 }
 
 /* While no other thread works. */
@@ -74,7 +77,8 @@ static struct sample judge_sample(double seconds, size_t phase, const char *name
     now.of[FRAGMENTED] = memory->free + memory->tails;
     now.live = memory->live;
     now.held = memory->live + memory->rounding + memory->caches + memory->outgoing + memory->retired;
-    now.retained = memory->retained;
+    now.held_by_large = stats.large_bytes + memory->retired;
+    now.retained = memory->retained + memory->retired;
     size_t bound = retained_bound(&now);
     judge.samples++;
     if (now.retained > bound) {

@@ -84,8 +84,9 @@
 #define PARKED_BYTES_MAX      CRAMPED_OR(4 * KIB, 256 * KIB) /* of the blocks in a cache that waits for a thread */
 #define RETIRED_MAX           CRAMPED_OR(2, 16)              /* spans of LARGE blocks that one thread may keep */
 #define RETIRED_FLUSH         (RETIRED_MAX / 4 + 1)          /* as many go to all when there are more */
-#define OUTGOING_ENTRIES      CRAMPED_OR(4, 254)
-#define OUTGOING_BYTES_MAX    CRAMPED_OR(8 * KIB, 256 * KIB)
+#define OUTGOING_HINTS        CRAMPED_OR(2, 256)
+#define OUTGOING_BUNDLES      CRAMPED_OR(4, 159)
+#define OUTGOING_BYTES_MAX    CRAMPED_OR(8 * KIB, 96 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */
 /* Retained and claimed <= max(RETAINED_MIN + min(live of LARGE, RETAINED_LARGE_MAX), live / RETAINED_DIVISOR). */

@@ -26,7 +26,7 @@ static size_t refill(struct arena *arena, unsigned class, struct entry *entries,
 }
 
 static size_t flush(struct arena *arena, const struct entry *entries, size_t count) {
-    struct entry twice;
+    void *twice;
     arena_lock(arena);
     size_t doubles = arena_flush_locked(arena, entries, count, &twice);
     arena_unlock(arena);

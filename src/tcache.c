@@ -141,16 +141,21 @@ static void sweep(struct tcache *cache, unsigned busy_class) {
     cache->swept_held[class] = (uint16_t)held;
 }
 
+/* Each refill costs a few cache lines that other threads have written, however much it takes; but what each of many
+ * threads holds in advance adds up. */
+static size_t refill_wanted(const struct magazine *magazine) {
+    return load_relaxed(&caches_in_use) <= CACHES_FEW ? magazine->refill : (magazine->refill + 1U) / 2;
+}
+
 bool tcache_refill(struct tcache *cache, unsigned class) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
     ASSERT(tcache_is_empty(magazine));
     sweep(cache, class);
-    if (entries_of(magazine) < magazine->refill)
+    if (entries_of(magazine) < refill_wanted(magazine))
         grow_magazine(cache, class);
-    size_t entries = entries_of(magazine);
-    if (entries == 0)
+    size_t want = min_size(refill_wanted(magazine), entries_of(magazine));
+    if (want == 0)
         return false;
-    size_t want = min_size(magazine->refill, (entries + 1) / 2);
     for (;;) {
         arena_lock(cache->owner);
         size_t got = arena_refill_locked(cache->owner, class, magazine->base, want);
@@ -388,7 +393,8 @@ static struct tcache *create(struct arena *arena) {
         size_t block = sizeclasses[class].size;
         size_t entries = power_of_two_below(min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / block));
         magazine->entries_max = (uint16_t)max_size(entries, MAGAZINE_ENTRIES_SURE);
-        magazine->refill = (uint16_t)power_of_two_below(REFILL_BYTES / block);
+        size_t refill = max_size(REFILL_BYTES / block, min_size(REFILL_ENTRIES, REFILL_BYTES_MAX / block));
+        magazine->refill = (uint16_t)power_of_two_below(refill);
     }
     cache->made_before = load_relaxed(&newest);
     while (!atomic_compare_exchange_weak_explicit(&newest, &cache->made_before, cache, memory_order_release,

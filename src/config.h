@@ -75,10 +75,10 @@
 #define MAGAZINE_ENTRIES_MIN  CRAMPED_OR(1, 16)
 #define MAGAZINE_ENTRIES_MAX  CRAMPED_OR(4, 1024)
 #define MAGAZINE_ENTRIES_SURE CRAMPED_OR(1, 8)        /* of the largest blocks, too, whatever their bytes */
-#define REFILL_BYTES          CRAMPED_OR(64, 8 * KIB) /* of the blocks that one refill takes, or one block, ... */
-#define REFILL_ENTRIES        CRAMPED_OR(2, 32)       /* ... or so many, if they are no more bytes than this; ... */
+#define REFILL_BYTES          CRAMPED_OR(64, 8 * KIB) /* of the blocks that one refill takes, or one block; ... */
+#define REFILL_ENTRIES        CRAMPED_OR(2, 32)       /* ... of TINY so many, in so many bytes; ... */
 #define REFILL_BYTES_MAX      CRAMPED_OR(128, 16 * KIB)
-#define CACHES_FEW            CRAMPED_OR(2, 8)                /* ... or half of all that, if more threads have caches */
+#define CACHES_FEW            CRAMPED_OR(2, 8)                /* ... and half of it, if more threads have caches */
 #define MAGAZINE_BYTES_MAX    CRAMPED_OR(4 * KIB, 64 * KIB)   /* of the blocks that one magazine may hold */
 #define TCACHE_BYTES_MAX      CRAMPED_OR(64 * KIB, 4 * MIB)   /* of the blocks that one thread's may hold, ... */
 #define TCACHES_BYTES_MAX     CRAMPED_OR(256 * KIB, 32 * MIB) /* ... shared by all threads when they are many; ... */

@@ -393,7 +393,9 @@ static struct tcache *create(struct arena *arena) {
         size_t block = sizeclasses[class].size;
         size_t entries = power_of_two_below(min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / block));
         magazine->entries_max = (uint16_t)max_size(entries, MAGAZINE_ENTRIES_SURE);
-        size_t refill = max_size(REFILL_BYTES / block, min_size(REFILL_ENTRIES, REFILL_BYTES_MAX / block));
+        size_t refill = REFILL_BYTES / block;
+        if (sizeclass_is_tiny(class))
+            refill = max_size(refill, min_size(REFILL_ENTRIES, REFILL_BYTES_MAX / block));
         magazine->refill = (uint16_t)power_of_two_below(refill);
     }
     cache->made_before = load_relaxed(&newest);

@@ -171,29 +171,30 @@ size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size
     return doubles;
 }
 
+/* Notes the lowest of the blocks that came back twice, and counts them. */
+static COLD size_t find_twice(uintptr_t word, uint64_t bits, void **twice) {
+    size_t index = WORD_NUMBER(word) * 64 + (size_t)__builtin_ctzll(bits);
+    *twice = (void *)(round_down(word, UNIT_SIZE) + index * sizeclasses[WORD_CLASS(word)].size);
+    return (size_t)__builtin_popcountll(bits);
+}
+
 size_t arena_flush_bundles_locked(struct arena *arena, const struct bundle *bundles, size_t count, void **twice) {
     size_t bytes = 0;
     size_t flushed = 0;
     size_t doubles = 0;
     for (const struct bundle *bundle = bundles; bundle < bundles + count; bundle++) {
         uintptr_t word = bundle->word;
-        uint64_t bits = load_relaxed(&bundle->bits);
-        uint64_t given = 0;
-        size_t size = sizeclasses[WORD_CLASS(word)].size;
+        uint64_t lost = load_relaxed(&bundle->bits);
         struct slab *slab = own_slab_at(arena, word);
-        if (LIKELY(slab != NULL && slab->class == WORD_CLASS(word))) {
-            given = slab_give_word(slab, WORD_NUMBER(word), bits);
+        if (LIKELY(slab != NULL && slab->class == WORD_CLASS(word))) { /* else freed twice, and the slab is another's */
+            size_t free = slab->free;
+            lost &= ~slab_give_word(slab, WORD_NUMBER(word), lost);
+            flushed += slab->free - free;
+            bytes += (slab->free - free) * sizeclasses[slab->class].size;
             settle_slab(arena, slab);
         }
-        size_t blocks = (size_t)__builtin_popcountll(given);
-        flushed += blocks;
-        bytes += blocks * size;
-        uint64_t lost = bits & ~given;
-        if (UNLIKELY(lost != 0)) {
-            size_t index = WORD_NUMBER(word) * 64 + (size_t)__builtin_ctzll(lost);
-            *twice = (void *)(round_down(word, UNIT_SIZE) + index * size);
-            doubles += (size_t)__builtin_popcountll(lost);
-        }
+        if (UNLIKELY(lost != 0))
+            doubles += find_twice(word, lost, twice);
     }
     os_account_live(-(ptrdiff_t)bytes);
     arena->counts.flushes++;

@@ -43,7 +43,8 @@ SOFLAGS  := -shared -Wl,-z,nodelete -Wl,-z,noseparate-code -Wl,-z,relro -Wl,-z,n
 SANITIZERS    ?= address,undefined
 
 # Profiles of -pg are made by way of frame pointers.
-release_FLAGS := -O2 -g $(if $(filter -pg,$(CFLAGS)),,-fomit-frame-pointer) -fno-semantic-interposition -DNDEBUG
+release_FLAGS := -O2 -g -falign-functions=64 $(if $(filter -pg,$(CFLAGS)),,-fomit-frame-pointer) \
+                 -fno-semantic-interposition -DNDEBUG
 debug_FLAGS   := -O1 -g -foptimize-sibling-calls -fno-omit-frame-pointer -DCADASTRE_DEBUG
 asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZERS) -fno-sanitize-recover=all \
                  -DCADASTRE_DEBUG -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED

@@ -135,16 +135,16 @@ static void settle_slab(struct arena *arena, struct slab *slab) {
     publish_oldest(arena);
 }
 
-/* The slab that the block lies in, if it is this arena's; NULL: its last block was freed twice, and the slab is given
+/* The slab that `address` lies in, if it is this arena's; NULL: its last block was freed twice, and the slab is given
  * up or the zone gone. */
-INLINE struct slab *own_slab_of(const struct arena *arena, const void *block) {
-    const struct slab_line *line = directory_find((uintptr_t)block);
+INLINE struct slab *own_slab_at(const struct arena *arena, uintptr_t address) {
+    const struct slab_line *line = directory_find(address);
     if (UNLIKELY(load_relaxed(&line->reciprocal) == 0 || slab_arena(line) != arena->index))
         return NULL;
-    return &zone_of(block)->slabs[((uintptr_t)block >> UNIT_SHIFT) % ZONE_UNITS];
+    return &((struct zone *)zone_base(address))->slabs[(address >> UNIT_SHIFT) % ZONE_UNITS];
 }
 
-size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, struct entry *twice) {
+size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, void **twice) {
     size_t bytes = 0;
     size_t doubles = 0;
     struct slab *slab = NULL;
@@ -154,12 +154,12 @@ size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size
             if (slab != NULL)
                 settle_slab(arena, slab);
             unit = (uintptr_t)entry->block >> UNIT_SHIFT;
-            slab = own_slab_of(arena, entry->block);
+            slab = own_slab_at(arena, (uintptr_t)entry->block);
         }
         if (LIKELY(slab != NULL && slab_give(slab, entry))) {
             bytes += sizeclasses[slab->class].size;
         } else {
-            *twice = *entry;
+            *twice = entry->block;
             doubles++;
         }
     }
@@ -168,6 +168,38 @@ size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size
     os_account_live(-(ptrdiff_t)bytes);
     arena->counts.flushes++;
     arena->counts.flushed += count - doubles;
+    return doubles;
+}
+
+/* Notes the lowest of the blocks that came back twice, and counts them. */
+static COLD size_t find_twice(uintptr_t word, uint64_t bits, void **twice) {
+    size_t index = WORD_NUMBER(word) * 64 + (size_t)__builtin_ctzll(bits);
+    *twice = (void *)(round_down(word, UNIT_SIZE) + index * sizeclasses[WORD_CLASS(word)].size);
+    return (size_t)__builtin_popcountll(bits);
+}
+
+size_t arena_flush_bundles_locked(struct arena *arena, const struct bundle *bundles, size_t count, void **twice) {
+    size_t bytes = 0;
+    size_t flushed = 0;
+    size_t doubles = 0;
+    for (const struct bundle *bundle = bundles; bundle < bundles + count; bundle++) {
+        uintptr_t word = bundle->word;
+        uint64_t lost = load_relaxed(&bundle->bits);
+        struct slab *slab = own_slab_at(arena, word);
+        if (LIKELY(slab != NULL && slab->class == WORD_CLASS(word))) { /* else freed twice, and the slab is another's */
+            size_t free = slab->free;
+            lost &= ~slab_give_word(slab, WORD_NUMBER(word), lost);
+            flushed += slab->free - free;
+            bytes += (slab->free - free) * sizeclasses[slab->class].size;
+            settle_slab(arena, slab);
+        }
+        if (UNLIKELY(lost != 0))
+            doubles += find_twice(word, lost, twice);
+    }
+    os_account_live(-(ptrdiff_t)bytes);
+    arena->counts.flushes++;
+    arena->counts.flushed += flushed;
+    arena->counts.remote_frees += flushed;
     return doubles;
 }
 
@@ -392,7 +424,7 @@ bool arena_find_live(struct arena *arena, uintptr_t address, size_t *size) {
     struct slab_line *line;
     state_byte *state;
     arena_lock(arena); /* so that the states do not go meanwhile */
-    bool live = own_slab_of(arena, (const void *)address) && slab_find_live(address, &line, &state);
+    bool live = own_slab_at(arena, address) && slab_find_live(address, &line, &state);
     if (live) {
         *size = slab_size_of(line, state);
         live = *size <= slab_block_size(line); /* otherwise it was freed between the two looks */

@@ -53,7 +53,10 @@ size_t arena_refill_locked(struct arena *arena, unsigned class, struct entry *en
 
 /* Puts blocks of this arena back. Returns how many were there already (freed twice by racing threads); the last of
  * them in *twice. */
-size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, struct entry *twice);
+size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, void **twice);
+
+/* The same for bundles. */
+size_t arena_flush_bundles_locked(struct arena *arena, const struct bundle *bundles, size_t count, void **twice);
 
 /* Makes room for a slab of `class`: an empty zone of the other category, or a new one of `size` bytes, or if the
  * kernel refuses that, of less. false: there is no memory. Then the next tries are skipped, false at once, since each

@@ -71,47 +71,39 @@ void arenas_limit_joining(unsigned count) {
 }
 
 /* ------------------------------------------------------------------------------------------------- batches */
-static unsigned owner_of(const struct entry *entry) {
-    return slab_arena(directory_find((uintptr_t)entry->block));
+static unsigned owner_of(const struct bundle *bundle) {
+    return slab_arena(directory_find(bundle->word));
 }
 
-/* Sorts the entries of `owner` to the end, keeping their order; gives the number of the others. */
-static size_t partition(struct entry *entries, size_t count, unsigned owner) {
+/* Sorts the bundles of `owner` to the end, keeping their order; gives the number of the others. */
+static size_t partition(struct bundle *bundles, size_t count, unsigned owner) {
     size_t others = 0;
-    while (others < count && owner_of(&entries[others]) != owner)
+    while (others < count && owner_of(&bundles[others]) != owner)
         others++;
     for (size_t i = others; i < count; i++) {
-        if (owner_of(&entries[i]) == owner)
+        if (owner_of(&bundles[i]) == owner)
             continue;
-        struct entry entry = entries[i];
-        entries[i] = entries[others];
-        entries[others++] = entry;
+        struct bundle bundle = bundles[i];
+        bundles[i] = bundles[others];
+        bundles[others++] = bundle;
     }
     return others;
 }
 
-size_t arenas_flush(struct batch *batch, struct entry *twice) {
+size_t arenas_flush(struct batch *batch, void **twice) {
     size_t doubles = 0;
     while (batch->owners != 0) {
         struct arena *arena = &arenas[__builtin_ctzll(batch->owners)];
         bool is_last = is_power_of_two(batch->owners); /* then all that is there is its */
         arena_lock(arena);
         size_t count = load_relaxed(&batch->count);
-        size_t others = is_last ? 0 : partition(batch->entries, count, arena->index);
-        size_t here = arena_flush_locked(arena, batch->entries + others, count - others, twice);
-        arena->counts.remote_frees += count - others - here;
-        doubles += here;
+        size_t others = is_last ? 0 : partition(batch->bundles, count, arena->index);
+        doubles += arena_flush_bundles_locked(arena, batch->bundles + others, count - others, twice);
         batch->owners &= batch->owners - 1;
         store_relaxed(&batch->count, others);
         arena_unlock(arena);
     }
-    /* Freed twice by racing threads, and their slabs given up since. */
-    size_t lost = load_relaxed(&batch->count);
-    if (UNLIKELY(lost > 0)) {
-        *twice = batch->entries[0];
-        store_relaxed(&batch->count, 0);
-    }
-    return doubles + lost;
+    return doubles;
 }
 
 /* ----------------------------------------------------------------------------------------------- retention */

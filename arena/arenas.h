@@ -22,27 +22,62 @@ void arenas_leave(struct arena *arena);
 /* Threads that join from now on are given the first `count` arenas only, at least 1. */
 void arenas_limit_joining(unsigned count);
 
-/* Blocks of any arenas, freed, on their way back to their owners. Owned by one thread; the count is atomic for the
- * child of a fork, which inherits the batches of threads that are no more. */
+/*
+ * Blocks of any arenas, freed, on their way back to their owners: in bundles, as blocks that were taken in a row often
+ * come back in a row, and then one bit operation gives back many. Owned by one thread; what is atomic is so for the
+ * child of a fork, which inherits the batches of threads that are no more.
+ */
 struct batch {
     _Atomic size_t count;
-    uint64_t owners; /* a bit for each arena of which it has held a block since it was empty */
-    struct entry entries[OUTGOING_ENTRIES];
+    uint64_t owners;                /* a bit for each arena of which it has held a block since it was empty */
+    uint8_t newest[OUTGOING_HINTS]; /* by a hash of bundle.line, the last bundle that was added; any number before */
+    struct bundle bundles[OUTGOING_BUNDLES];
 };
 
-/* Adds a block that is not live any more; there is room. */
-INLINE void batch_add(struct batch *batch, unsigned arena, void *block, state_byte *state) {
+INLINE uint8_t *batch_newest(struct batch *batch, const state_byte *state) {
+    return &batch->newest[(uintptr_t)state / 64 % OUTGOING_HINTS];
+}
+
+INLINE uint64_t batch_bit(const state_byte *state) {
+    return UINT64_C(1) << ((uintptr_t)state % 64);
+}
+
+/* Where to add the block that has this state; NULL: there is no bundle for it, or none was found. If it is in one
+ * already (freed twice by racing threads), it needs another, and is found out when that is flushed. */
+INLINE struct bundle *batch_find(struct batch *batch, const state_byte *state) {
+    size_t newest = *batch_newest(batch, state);
+    struct bundle *bundle = &batch->bundles[newest];
+    if (UNLIKELY(newest >= load_relaxed(&batch->count) || bundle->line != round_down((uintptr_t)state, 64) ||
+                 (load_relaxed(&bundle->bits) & batch_bit(state)) != 0))
+        return NULL;
+    return bundle;
+}
+
+/* Adds a block that is not live any more. */
+INLINE void batch_add(struct bundle *bundle, const state_byte *state) {
+    store_release(&bundle->bits, load_relaxed(&bundle->bits) | batch_bit(state));
+}
+
+/* The same in a new bundle, for which there is room. */
+INLINE void batch_add_bundle(struct batch *batch, const struct slab_line *line, const void *block,
+                             const state_byte *state) {
     size_t count = load_relaxed(&batch->count);
-    batch->owners |= UINT64_C(1) << arena;
-    batch->entries[count] = (struct entry){block, state};
+    struct bundle *bundle = &batch->bundles[count];
+    size_t index = (size_t)(state - load_relaxed(slab_states(line)));
+    bundle->line = round_down((uintptr_t)state, 64);
+    bundle->word = slab_word_at((uintptr_t)block, slab_class(line), index);
+    store_relaxed(&bundle->bits, batch_bit(state));
+    *batch_newest(batch, state) = (uint8_t)count;
+    batch->owners |= UINT64_C(1) << slab_arena(line);
     store_release(&batch->count, count + 1);
 }
 
 _Static_assert(sizeof(struct batch) <= 4096, "one page of metadata");
+_Static_assert(OUTGOING_BUNDLES <= UINT8_MAX, "batch.newest");
 _Static_assert(ARENAS_MAX <= 64, "an arena has a bit in a batch's owners");
 
 /* Empties the batch, owner by owner, each group under its owner's lock. As arena_flush_locked for the result. */
-size_t arenas_flush(struct batch *batch, struct entry *twice);
+size_t arenas_flush(struct batch *batch, void **twice);
 
 /* Brings what is retained within the contract, if it is not: purges oldest first, down to half. */
 void arenas_keep_contract(void);

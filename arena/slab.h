@@ -53,6 +53,22 @@ struct entry {
     state_byte *state;
 };
 
+/* Freed blocks of one slab that have their bits in one word of `taken`, and so their states in one line. */
+struct bundle {
+    uintptr_t line;        /* the address of that line */
+    uintptr_t word;        /* slab_word_at */
+    _Atomic uint64_t bits; /* written by one thread; atomic for the child of fork */
+};
+
+/* Which word that is: the slab's unit, its class, and the number of the word. */
+#define WORD_CLASS_SHIFT  6
+#define WORD_NUMBER(word) ((word) & (((uintptr_t)1 << WORD_CLASS_SHIFT) - 1))
+#define WORD_CLASS(word)  (unsigned)(((word) & (UNIT_SIZE - 1)) >> WORD_CLASS_SHIFT)
+
+INLINE uintptr_t slab_word_at(uintptr_t address, unsigned class, size_t index) {
+    return (address & ~(uintptr_t)(UNIT_SIZE - 1)) | (uintptr_t) class << WORD_CLASS_SHIFT | index / 64;
+}
+
 /* ------------------------------------------------------------------------------------- from an address */
 INLINE uintptr_t zone_base(uintptr_t address) {
     return address & ~(uintptr_t)(ZONE_SPAN - 1);
@@ -167,6 +183,19 @@ INLINE bool slab_give(struct slab *slab, const struct entry *entry) {
     return true;
 }
 
+/* Puts taken blocks of one word back; gives those that were taken, as the others are there already. */
+INLINE uint64_t slab_give_word(struct slab *slab, size_t word, uint64_t bits) {
+    uint64_t given = bits & slab->taken[word];
+    if (PLANTED_DELAY)
+        for (uint64_t rest = given; rest != 0; rest &= rest - 1)
+            store_relaxed(&slab->states[word * 64 + (size_t)__builtin_ctzll(rest)], STATE_USED);
+    slab->taken[word] &= ~given;
+    slab->free = (uint16_t)(slab->free + __builtin_popcountll(given));
+    if (word < slab->hint)
+        slab->hint = (uint16_t)word;
+    return given;
+}
+
 /* Copies the states, and the slack words if its class has them. */
 void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks);
 
@@ -183,6 +212,8 @@ void slab_list_append(struct slab_list *list, struct slab *slab);
 void slab_list_prepend(struct slab_list *list, struct slab *slab);
 void slab_list_remove(struct slab_list *list, struct slab *slab);
 
+_Static_assert(UNIT_SIZE / BLOCK_ALIGN / 64 <= 1 << WORD_CLASS_SHIFT, "a word's number fits");
+_Static_assert(CLASSES << WORD_CLASS_SHIFT <= UNIT_SIZE, "and so does its class");
 _Static_assert(sizeof(slack_word) == 2, "an atomic of the width of what it holds");
 _Static_assert(UNIT_SIZE / (TINY_MAX + 1) <= 64, "the states of a SMALL slab are one line: slab_small_slack");
 /* The widest slack is that of a SMALL_MAX block shrunk to one byte, as a block of size 0 is TINY. */

@@ -74,8 +74,11 @@
 
 #define MAGAZINE_ENTRIES_MIN  CRAMPED_OR(1, 16)
 #define MAGAZINE_ENTRIES_MAX  CRAMPED_OR(4, 1024)
-#define MAGAZINE_ENTRIES_SURE CRAMPED_OR(1, 8)                /* of the largest blocks, too, whatever their bytes */
-#define REFILL_BYTES          CRAMPED_OR(64, 8 * KIB)         /* of the blocks that one refill takes, or one block */
+#define MAGAZINE_ENTRIES_SURE CRAMPED_OR(1, 8)        /* of the largest blocks, too, whatever their bytes */
+#define REFILL_BYTES          CRAMPED_OR(64, 8 * KIB) /* of the blocks that one refill takes, or one block; ... */
+#define REFILL_ENTRIES        CRAMPED_OR(2, 32)       /* ... of TINY so many, in so many bytes; ... */
+#define REFILL_BYTES_MAX      CRAMPED_OR(128, 16 * KIB)
+#define CACHES_FEW            CRAMPED_OR(2, 8)                /* ... and half of it, if more threads have caches */
 #define MAGAZINE_BYTES_MAX    CRAMPED_OR(4 * KIB, 64 * KIB)   /* of the blocks that one magazine may hold */
 #define TCACHE_BYTES_MAX      CRAMPED_OR(64 * KIB, 4 * MIB)   /* of the blocks that one thread's may hold, ... */
 #define TCACHES_BYTES_MAX     CRAMPED_OR(256 * KIB, 32 * MIB) /* ... shared by all threads when they are many; ... */
@@ -84,8 +87,9 @@
 #define PARKED_BYTES_MAX      CRAMPED_OR(4 * KIB, 256 * KIB) /* of the blocks in a cache that waits for a thread */
 #define RETIRED_MAX           CRAMPED_OR(2, 16)              /* spans of LARGE blocks that one thread may keep */
 #define RETIRED_FLUSH         (RETIRED_MAX / 4 + 1)          /* as many go to all when there are more */
-#define OUTGOING_ENTRIES      CRAMPED_OR(4, 254)
-#define OUTGOING_BYTES_MAX    CRAMPED_OR(8 * KIB, 256 * KIB)
+#define OUTGOING_HINTS        CRAMPED_OR(2, 256)
+#define OUTGOING_BUNDLES      CRAMPED_OR(4, 159)
+#define OUTGOING_BYTES_MAX    CRAMPED_OR(8 * KIB, 96 * KIB)
 
 /* --------------------------------------------------------------------------------------- what is kept */
 /* Retained and claimed <= max(RETAINED_MIN + min(live of LARGE, RETAINED_LARGE_MAX), live / RETAINED_DIVISOR). */

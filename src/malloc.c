@@ -115,12 +115,19 @@ static NOINLINE void free_large(void *block) {
         free_slow(block);
 }
 
+static NOINLINE void free_in_bundle(void *block, const struct slab_line *line, state_byte *state) {
+    if (UNLIKELY(!tcache_push_bundle(tcache_current, line, block, state)))
+        free_slow(block);
+}
+
 /* The magazine is full, or of another arena's row. */
 static NOINLINE void free_elsewhere(void *block, const struct slab_line *line, state_byte *state) {
     struct tcache *cache = tcache_current;
-    if (LIKELY(OWNER(slab_arena(line), 0) != cache->row) && LIKELY(tcache_push_outgoing(cache, line, block, state)))
-        return;
-    free_slow(block);
+    uint32_t owner = load_relaxed(&line->owner);
+    if (OWNER(OWNER_ARENA(owner), 0) == cache->row)
+        free_slow(block);
+    else if (!tcache_push_outgoing(cache, OWNER_CLASS(owner), state))
+        free_in_bundle(block, line, state);
 }
 
 PUBLIC void cadastre_free(void *block) {

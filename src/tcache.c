@@ -27,18 +27,18 @@ __thread struct tcache *tcache_current = NO_CACHE;
 static __thread bool is_detached; /* the thread's destructor has run */
 
 /* -------------------------------------------------------------------------------------------------- reports */
-static void report_twice(size_t doubles, const struct entry *entry) {
+static void report_twice(size_t doubles, void *block) {
     size_t count;
     bool wanted = false;
     for (; UNLIKELY(doubles > 0); doubles--) /* one line for all of them, and each is counted */
         wanted |= message_begin_misuse(&count);
     if (LIKELY(!wanted))
         return;
-    const struct slab_line *line = directory_find((uintptr_t)entry->block);
+    const struct slab_line *line = directory_find((uintptr_t)block);
     char buffer[200];
     struct text text = {buffer, 0, sizeof buffer - 1, -1};
     text_add(&text, "free(");
-    text_add_hex(&text, (uintptr_t)entry->block);
+    text_add_hex(&text, (uintptr_t)block);
     text_add(&text, "): double free, by two threads at once: block of class ");
     text_add_decimal(&text, slab_block_size(line));
     text_add(&text, " bytes, arena ");
@@ -96,14 +96,14 @@ static bool grow_magazine(struct tcache *cache, unsigned class) {
 /* Gives back the `count` entries that have been in the magazine longest. */
 static void flush_magazine(struct tcache *cache, unsigned class, size_t count) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
-    struct entry twice;
+    void *twice = NULL;
     arena_lock(cache->owner);
     size_t rest = held_by(magazine) - count;
     size_t doubles = arena_flush_locked(cache->owner, magazine->base, count, &twice);
     memmove(magazine->base, magazine->base + count, rest * sizeof *magazine->base);
     store_release(&magazine->top, magazine->base + rest);
     arena_unlock(cache->owner);
-    report_twice(doubles, &twice);
+    report_twice(doubles, twice);
     arenas_keep_contract();
 }
 
@@ -141,16 +141,21 @@ static void sweep(struct tcache *cache, unsigned busy_class) {
     cache->swept_held[class] = (uint16_t)held;
 }
 
+/* Each refill costs a few cache lines that other threads have written, however much it takes; but what each of many
+ * threads holds in advance adds up. */
+static size_t refill_wanted(const struct magazine *magazine) {
+    return load_relaxed(&caches_in_use) <= CACHES_FEW ? magazine->refill : (magazine->refill + 1U) / 2;
+}
+
 bool tcache_refill(struct tcache *cache, unsigned class) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
     ASSERT(tcache_is_empty(magazine));
     sweep(cache, class);
-    if (entries_of(magazine) < magazine->refill)
+    if (entries_of(magazine) < refill_wanted(magazine))
         grow_magazine(cache, class);
-    size_t entries = entries_of(magazine);
-    if (entries == 0)
+    size_t want = min_size(refill_wanted(magazine), entries_of(magazine));
+    if (want == 0)
         return false;
-    size_t want = min_size(magazine->refill, (entries + 1) / 2);
     for (;;) {
         arena_lock(cache->owner);
         size_t got = arena_refill_locked(cache->owner, class, magazine->base, want);
@@ -166,21 +171,21 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
 
 /* ---------------------------------------------------------------------------------------------- giving back */
 static void flush_outgoing(struct tcache *cache) {
-    struct entry twice;
+    void *twice = NULL;
     size_t doubles = arenas_flush(cache->outgoing, &twice);
     store_relaxed(&cache->outgoing_left, OUTGOING_BYTES_MAX);
-    report_twice(doubles, &twice);
+    report_twice(doubles, twice);
     arenas_keep_contract();
 }
 
 static COLD void give_direct(struct arena *arena, void *block, state_byte *state) {
     struct entry entry = {block, state};
-    struct entry twice;
+    void *twice = NULL;
     store_relaxed(state, STATE_USED);
     arena_lock(arena);
     size_t doubles = arena_flush_locked(arena, &entry, 1, &twice);
     arena_unlock(arena);
-    report_twice(doubles, &twice);
+    report_twice(doubles, twice);
     arenas_keep_contract();
 }
 
@@ -200,7 +205,19 @@ static bool make_outgoing(struct tcache *cache) {
     return true;
 }
 
-/* The batch is missing or full. */
+bool tcache_push_bundle(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
+    struct batch *batch = cache->outgoing;
+    if (UNLIKELY(batch == NULL || load_relaxed(&batch->count) == OUTGOING_BUNDLES ||
+                 load_relaxed(&cache->outgoing_left) <= 0))
+        return false;
+    if (!PLANTED_DELAY)
+        store_relaxed(state, STATE_USED);
+    batch_add_bundle(batch, line, block, state);
+    tcache_count_outgoing(cache, slab_class(line));
+    return true;
+}
+
+/* The batch is missing, or full of bundles or bytes. */
 static void give_outgoing(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
     if (cache->outgoing != NULL)
         flush_outgoing(cache);
@@ -208,7 +225,7 @@ static void give_outgoing(struct tcache *cache, const struct slab_line *line, vo
         give_direct(arenas_at(slab_arena(line)), block, state);
         return;
     }
-    tcache_push_outgoing(cache, line, block, state);
+    tcache_push_bundle(cache, line, block, state);
 }
 
 /*
@@ -236,7 +253,7 @@ void tcache_give(struct tcache *cache, void *block, state_byte *state) {
     if (!tcache_is_real(cache)) {
         give_direct(arenas_at(owner), block, state);
     } else if (owner != cache->owner->index) {
-        if (!tcache_push_outgoing(cache, line, block, state))
+        if (!tcache_push_outgoing(cache, class, state) && !tcache_push_bundle(cache, line, block, state))
             give_outgoing(cache, line, block, state);
     } else if (!tcache_push(tcache_own_magazine(cache, class), block, state)) {
         give_own(cache, class, block, state);
@@ -376,7 +393,10 @@ static struct tcache *create(struct arena *arena) {
         size_t block = sizeclasses[class].size;
         size_t entries = power_of_two_below(min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / block));
         magazine->entries_max = (uint16_t)max_size(entries, MAGAZINE_ENTRIES_SURE);
-        magazine->refill = (uint16_t)power_of_two_below(REFILL_BYTES / block);
+        size_t refill = REFILL_BYTES / block;
+        if (sizeclass_is_tiny(class))
+            refill = max_size(refill, min_size(REFILL_ENTRIES, REFILL_BYTES_MAX / block));
+        magazine->refill = (uint16_t)power_of_two_below(refill);
     }
     cache->made_before = load_relaxed(&newest);
     while (!atomic_compare_exchange_weak_explicit(&newest, &cache->made_before, cache, memory_order_release,

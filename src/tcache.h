@@ -149,19 +149,27 @@ INLINE bool tcache_push(struct magazine *magazine, void *block, state_byte *stat
     return true;
 }
 
-/* Frees a live block of another arena. false, and nothing done: the batch is not there, or full. */
-INLINE bool tcache_push_outgoing(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
+INLINE void tcache_count_outgoing(struct tcache *cache, unsigned class) {
+    store_relaxed(&cache->outgoing_left, load_relaxed(&cache->outgoing_left) - (ptrdiff_t)sizeclasses[class].size);
+}
+
+/* Frees a live block of another arena. false, and nothing done: the batch is not there, or has no bundle for it. */
+INLINE bool tcache_push_outgoing(struct tcache *cache, unsigned class, state_byte *state) {
     struct batch *batch = cache->outgoing;
-    if (UNLIKELY(batch == NULL))
+    if (UNLIKELY(batch == NULL || load_relaxed(&cache->outgoing_left) <= 0))
         return false;
-    if (UNLIKELY(load_relaxed(&batch->count) == OUTGOING_ENTRIES || load_relaxed(&cache->outgoing_left) <= 0))
+    struct bundle *bundle = batch_find(batch, state);
+    if (UNLIKELY(bundle == NULL))
         return false;
     if (!PLANTED_DELAY)
         store_relaxed(state, STATE_USED);
-    batch_add(batch, slab_arena(line), block, state);
-    store_relaxed(&cache->outgoing_left, load_relaxed(&cache->outgoing_left) - (ptrdiff_t)slab_block_size(line));
+    batch_add(bundle, state);
+    tcache_count_outgoing(cache, class);
     return true;
 }
+
+/* A bundle for a block of another arena; what tcache_push_outgoing cannot do, this does if there is room. */
+bool tcache_push_bundle(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state);
 
 /* ------------------------------------------------------------------------------------------ LARGE blocks */
 

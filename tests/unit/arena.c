@@ -26,7 +26,7 @@ static size_t refill(struct arena *arena, unsigned class, struct entry *entries,
 }
 
 static size_t flush(struct arena *arena, const struct entry *entries, size_t count) {
-    struct entry twice;
+    void *twice;
     arena_lock(arena);
     size_t doubles = arena_flush_locked(arena, entries, count, &twice);
     arena_unlock(arena);
@@ -44,6 +44,82 @@ static void batches(struct arena *arena) {
     ok(flush(arena, entries + 10, got - 10) == 0, "and takes the others back");
     ok(flush(arena, entries, 3) == 3, "and sees them when their slab is given up");
     ok(arena_is_valid(arena), "valid");
+}
+
+static struct batch batch;
+
+static size_t flush_batch(void **twice) {
+    size_t doubles = arenas_flush(&batch, twice);
+    return load_relaxed(&batch.count) == 0 && batch.owners == 0 ? doubles : MANY;
+}
+
+/* As a thread frees a block of another arena. */
+static size_t give(const struct entry *entry) {
+    void *twice;
+    size_t doubles = 0;
+    struct bundle *bundle = batch_find(&batch, entry->state);
+    if (bundle != NULL) {
+        batch_add(bundle, entry->state);
+        return 0;
+    }
+    if (load_relaxed(&batch.count) == OUTGOING_BUNDLES)
+        doubles = flush_batch(&twice);
+    batch_add_bundle(&batch, directory_find((uintptr_t)entry->block), entry->block, entry->state);
+    return doubles;
+}
+
+static size_t blocks_out(struct arena *arena) {
+    struct arena_totals totals;
+    arena_total(arena, &totals);
+    return totals.counts.refilled - totals.counts.flushed;
+}
+
+/* Blocks of two arenas come back by way of a batch: in the order in which they were taken, and in any. */
+static void bundles(struct arena *one, struct arena *other) {
+    static const size_t sizes[] = {16, 48, 272, 1024, 3000, 30000};
+    void *twice;
+    size_t out = blocks_out(one), out_of_other = blocks_out(other), doubles = 0, got = 0;
+    for (size_t round = 0; round < 2; round++) {
+        for (got = 0; got < MANY - 64;) {
+            unsigned class = sizeclass_of(sizes[next_random(6)]);
+            got += refill(next_random(2) == 0 ? one : other, class, held[0] + got, 1 + next_random(64));
+        }
+        for (size_t i = 0; round == 1 && i < got; i++) {
+            size_t with = next_random((unsigned)got);
+            struct entry entry = held[0][i];
+            held[0][i] = held[0][with];
+            held[0][with] = entry;
+        }
+        for (size_t i = 0; i < got; i++)
+            doubles += give(&held[0][i]);
+        doubles += flush_batch(&twice);
+    }
+    ok(doubles == 0 && blocks_out(one) == out && blocks_out(other) == out_of_other && arena_is_valid(one) &&
+           arena_is_valid(other),
+       "bundles of two arenas' blocks are all taken back");
+
+    got = refill(one, sizeclass_of(48), held[0], 100);
+    for (size_t i = 0; i < got; i++)
+        give(&held[0][i]);
+    ok(got == 100 && load_relaxed(&batch.count) <= 3, "100 blocks that were taken in a row are 3 bundles at the most");
+    give(&held[0][70]);
+    ok(flush_batch(&twice) == 1 && twice == held[0][70].block, "one of them that is freed again is found out");
+
+    got = refill(one, sizeclass_of(48), held[0], 2);
+    give(&held[0][0]);
+    give(&held[0][1]);
+    flush(one, held[0], 2);
+    ok(flush_batch(&twice) == 2 && (twice == held[0][0].block || twice == held[0][1].block) && arena_is_valid(one),
+       "and so are those whose slab is given up meanwhile");
+    arenas_purge_all();
+    refill(one, sizeclass_of(48), held[0], 1);
+    give(&held[0][0]);
+    flush(one, held[0], 1);
+    got = refill(one, sizeclass_of(64), held[0] + 1, 64); /* of the only unit that is dirty */
+    ok(slab_class(directory_find((uintptr_t)held[0][0].block)) == sizeclass_of(64) && flush_batch(&twice) == 1 &&
+           twice == held[0][0].block && arena_is_valid(one),
+       "or carved anew");
+    flush(one, held[0] + 1, got);
 }
 
 static void reuse(struct arena *arena) {
@@ -145,6 +221,7 @@ static bool count_block(void *argument, const struct walk_block *block) {
 int main(void) {
     struct arena *arena = arenas_at(0);
     batches(arena);
+    bundles(arena, arenas_at(arenas_count() - 1));
     reuse(arena);
     contract(arena);
     random_use(arena);

@@ -27,7 +27,7 @@ static void take(struct arena *arena, size_t size, size_t slabs) {
 }
 
 static void give_all(struct arena *arena) {
-    struct entry twice;
+    void *twice;
     for (size_t i = 0; i < held_count; i++)
         store_relaxed(held[i].state, STATE_USED);
     arena_lock(arena);

@@ -108,7 +108,7 @@ void large(State &state, size_t blocks) {
     replace_at_random(state, blocks, random, [&random] { return obtain(random.even((64 << 10) + 1, 128 << 10)); });
 }
 
-// As many blocks as that number of cadastre's zones holds. Those of an eighth of the zones, the oldest, are freed and
+// As many blocks as that number of cadastre's zones holds. Those of a quarter of the zones, the oldest, are freed and
 // taken again.
 constexpr size_t ZONE_BLOCK = 32 << 10, ZONE_BLOCKS = 236;
 
@@ -117,7 +117,7 @@ void zones(State &state, size_t zones) {
     Slots slots(zones * ZONE_BLOCKS);
     auto take = [] { return obtain(ZONE_BLOCK); };
     fill(slots, take);
-    const size_t some = slots.count() / 8;
+    const size_t some = slots.count() / 4;
     run_loop(state, [&] {
         for (size_t i = 0; i < some; i++)
             std::free(slots[i]);
@@ -210,7 +210,7 @@ void add_growth() {
             .times(100);
     for (size_t n : {1, 4, 16, 64, 256, 1600})
         add_curve("zones", "pair",
-                  "blocks of 32 KiB that fill so many of cadastre's zones; the oldest eighth freed, and taken again",
+                  "blocks of 32 KiB that fill so many of cadastre's zones; the oldest quarter freed, and taken again",
                   zones, n, ZONE_BLOCKS * 2 * 4096)
             .times(n < 64 ? 256 / static_cast<benchmark::IterationCount>(n) : 4);
     add("growth", "threads", "pair", "each thread replaces 100 slots of 16 to 527 bytes at random", threads,

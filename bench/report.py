@@ -308,7 +308,7 @@ def panel(runs, steps, column, factor, title):
         script += f"unset logscale x\nset xrange [-0.7:{len(names) - 0.3}]\nunset xtics\n"
     else:
         script += f"set logscale x 2\nset xrange [{steps[0][0] * 0.8}:{steps[-1][0] * 1.25}]\n"
-        script += "set xtics (%s)\n" % ", ".join(f"'{amount(x)}' {x}" for x, _ in steps)
+        script += "set xtics font ',8' (%s)\n" % ", ".join(f"'{amount(x)}' {x}" for x, _ in steps)
     return script + "plot " + ", ".join(lines) + "\n"
 
 

@@ -16,7 +16,8 @@ namespace {
 
 // ------------------------------------------------------------------------------------------------- live blocks
 
-constexpr size_t OPERATIONS = 1000000;
+constexpr size_t OPERATIONS = 3000000;
+constexpr size_t MEAN = (SMALLEST + LARGEST) / 2 + 1; // bytes of a block, where there are many
 
 // The loop of a case; `work` returns how many operations it made. Each thread notes its own CPU time: where there are
 // many more threads than CPUs, google-benchmark's clock starts when some of them are done.
@@ -46,13 +47,13 @@ template <typename Obtain> void replace_at_random(State &state, size_t blocks, R
 
 void live(State &state, size_t blocks) {
     Random random(0);
-    replace_at_random(state, within(blocks, LARGEST), random, [&random] { return obtain(common_size(random)); });
+    replace_at_random(state, within(blocks, MEAN), random, [&random] { return obtain(common_size(random)); });
 }
 
 // What there is to touch, show or walk over.
 class Filled : public Slots {
   public:
-    explicit Filled(size_t blocks) : Slots(within(blocks, LARGEST)) {
+    explicit Filled(size_t blocks) : Slots(within(blocks, MEAN)) {
         Random random(0);
         fill(*this, [&random] { return obtain(common_size(random)); });
     }
@@ -191,17 +192,15 @@ void add_growth() {
             .holding(n * bytes_each);
     };
     for (size_t n : powers_of_10)
-        add_curve("live", "pair", "so many slots of 16 to 527 bytes, replaced at random", live, n, LARGEST)
-            .times(chunks);
+        add_curve("live", "pair", "so many slots of 16 to 527 bytes, replaced at random", live, n, MEAN).times(chunks);
     for (size_t n : powers_of_10)
-        add_curve("touch", "write", "so many slots, filled; at random a byte is written", touch, n, LARGEST)
-            .times(chunks);
+        add_curve("touch", "write", "so many slots, filled; at random a byte is written", touch, n, MEAN).times(chunks);
     for (size_t n : powers_of_10)
-        add_curve("walk", "block", "cadastre_walk over so many blocks of 16 to 527 bytes", walk, n, LARGEST)
+        add_curve("walk", "block", "cadastre_walk over so many blocks of 16 to 527 bytes", walk, n, MEAN)
             .times(static_cast<benchmark::IterationCount>(n < OPERATIONS ? OPERATIONS / n : 1))
             .only_with("cadastre_walk");
     for (size_t n : powers_of_10)
-        add_curve("show", "block", "show_alloc_mem of the same to /dev/null", show, n, LARGEST)
+        add_curve("show", "block", "show_alloc_mem of the same to /dev/null", show, n, MEAN)
             .times(static_cast<benchmark::IterationCount>(n < OPERATIONS ? OPERATIONS / n : 1))
             .only_with("show_alloc_mem");
     for (size_t n : {100, 1000, 10000, 100000})

@@ -121,7 +121,7 @@ void add_idle() {
     } loads[] = {{"small", "64 MiB in blocks of 16 to 527 bytes", {SMALL}},
                  {"medium", "64 MiB in blocks of 1 to 64 KiB", {MEDIUM}},
                  {"large", "64 MiB in blocks of 64 KiB to 4 MiB", {LARGE}},
-                 {"mixed", "64 MiB, a third in each of these kinds", {SMALL, MEDIUM, LARGE}}};
+                 {"mixed", "64 MiB, a third of it small, a third medium, a third large", {SMALL, MEDIUM, LARGE}}};
     const struct {
         const char *name, *what;
         End end;

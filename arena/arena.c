@@ -73,6 +73,21 @@ static struct slab *fullest_slab(struct arena *arena, unsigned class) {
 
 /* ------------------------------------------------------------------------------------------------ carving */
 
+/* After units of the zone became idle. */
+static void note_idle(struct arena *arena, struct zone *zone) {
+    struct zone **roomy = &arena->roomy[zone->category];
+    if (zone_has_idle(zone) && (*roomy == NULL || zone < *roomy))
+        *roomy = zone;
+}
+
+/* The lowest zone with an idle unit; NULL: there is none. */
+static struct zone *find_roomy(struct arena *arena, enum category category) {
+    struct zone **roomy = &arena->roomy[category];
+    while (*roomy != NULL && !zone_has_idle(*roomy))
+        *roomy = (*roomy)->next;
+    return *roomy;
+}
+
 /*
  * In this order: the slab that the class emptied last, as then the same pages serve it again; the oldest dirty slab;
  * the lowest idle unit. (Taking the newest dirty slab instead, whichever class was the last in it, lets every slab
@@ -89,7 +104,7 @@ static struct slab *carve_slab(struct arena *arena, unsigned class) {
         publish_oldest(arena);
         slab = zone_carve(zone_of(dirty), dirty, class);
     } else {
-        for (struct zone *zone = arena->zones[category]; slab == NULL && zone != NULL; zone = zone->next)
+        for (struct zone *zone = find_roomy(arena, category); slab == NULL && zone != NULL; zone = zone->next)
             slab = zone_carve(zone, NULL, class);
         if (slab != NULL)
             os_account_resident((ptrdiff_t)UNIT_SIZE);
@@ -216,12 +231,15 @@ static void insert_zone(struct arena *arena, struct zone *zone) {
     *(previous == NULL ? &arena->zones[zone->category] : &previous->next) = zone;
     arena->mapped += zone_size(zone);
     arena->mapped_peak = max_size(arena->mapped_peak, arena->mapped);
+    note_idle(arena, zone);
 }
 
 static void remove_zone(struct arena *arena, struct zone *zone) {
     if (zone->next != NULL)
         zone->next->prev = zone->prev;
     *(zone->prev == NULL ? &arena->zones[zone->category] : &zone->prev->next) = zone->next;
+    if (arena->roomy[zone->category] == zone)
+        arena->roomy[zone->category] = zone->next;
     arena->removals++;
     arena->mapped -= zone_size(zone);
 }
@@ -369,6 +387,7 @@ size_t arena_purge_oldest(struct arena *arena) {
 
     arena_lock(arena);
     zone_purge_end(zone, first, count, zeroed);
+    note_idle(arena, zone);
     arena->purges--;
     arena_unlock(arena);
     return count * UNIT_SIZE;
@@ -452,6 +471,8 @@ static bool zones_are_valid(const struct arena *arena, unsigned category, size_t
         if (zone->prev != prev || zone <= prev || zone->arena != arena->index || zone->category != category ||
             !zone_is_valid(zone))
             return false;
+        if (zone_has_idle(zone) && (arena->roomy[category] == NULL || zone < arena->roomy[category]))
+            return false;
         for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++) {
             const struct slab *slab = &zone->slabs[unit];
             *dirty += unit_set_has(zone->dirty, unit);
@@ -485,17 +506,19 @@ bool arena_is_valid(struct arena *arena) {
 }
 
 /* ----------------------------------------------------------------------------------------------------- fork */
-static void end_purges(struct zone *zone) {
-    for (; zone != NULL; zone = zone->next)
+static void end_purges(struct arena *arena, struct zone *zone) {
+    for (; zone != NULL; zone = zone->next) {
         for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++)
             if (unit_set_has(zone->purging, unit))
                 zone_purge_end(zone, unit, 1, false);
+        note_idle(arena, zone);
+    }
 }
 
 void arena_reset_lock(struct arena *arena) {
     if (arena->purges > 0) {
-        end_purges(arena->zones[TINY]);
-        end_purges(arena->zones[SMALL]);
+        end_purges(arena, arena->zones[TINY]);
+        end_purges(arena, arena->zones[SMALL]);
         arena->purges = 0;
     }
     lock_reset(&arena->lock);

@@ -29,6 +29,7 @@ struct arena {
     _Atomic uint64_t oldest;  /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
     struct partial *partial;  /* constant; its contents and the rest under lock */
     struct zone *zones[CATEGORIES];
+    struct zone *roomy[CATEGORIES];     /* no zone below this one has an idle unit; NULL: none has */
     struct slab_list dirty[CATEGORIES]; /* oldest first */
     unsigned purges;                    /* under way */
     unsigned removals;                  /* of zones from its lists, so far */

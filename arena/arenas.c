@@ -6,7 +6,7 @@
 
 SPARSE static struct arena arenas[ARENAS_MAX];
 SPARSE ALIGNED(4096) static struct partial partials[ARENAS_MAX]; /* the first, which every process uses, on few pages */
-static unsigned arena_count; /* constant after boot, as the next */
+static unsigned arena_count;                                     /* constant after boot, as the next */
 static size_t zone_size_wanted = ZONE_SIZE_MAX;
 static atomic_uint join_limit = ARENAS_MAX; /* only so many arenas are given to threads */
 static atomic_uint thread_numbers;

@@ -90,10 +90,16 @@ static void flip_cells(struct zone *zone, size_t first, size_t count) {
 /* First fit. SIZE_MAX: no run of `count`. */
 static size_t find_cells(const struct zone *zone, size_t count) {
     size_t run = 0;
-    for (size_t i = 0; i < zone->cells; i++) {
-        run = cell_is_taken(zone, i) ? 0 : run + 1;
-        if (run == count)
-            return i + 1 - count;
+    for (size_t i = 0; i < zone->cells;) {
+        uint64_t clear = ~zone->cells_taken[i / 64] >> (i % 64);
+        if ((clear & 1) == 0) { /* on to the next that is not taken, or to the next word */
+            i += clear == 0 ? 64 - i % 64 : (size_t)__builtin_ctzll(clear);
+            run = 0;
+            continue;
+        }
+        i++;
+        if (++run == count)
+            return i - count;
     }
     return SIZE_MAX;
 }

@@ -83,6 +83,10 @@ INLINE bool zone_is_empty(const struct zone *zone) {
     return zone->carved == 0 && zone->purging_count == 0;
 }
 
+INLINE bool zone_has_idle(const struct zone *zone) {
+    return (zone->idle[0] | zone->idle[1]) != 0;
+}
+
 size_t zone_dirty_bytes(const struct zone *zone);
 
 /* The run of dirty units around `slab`, PURGE_RUN_UNITS at the most: from *first, the count is the result. */

@@ -6,19 +6,12 @@
 #include "suite.h"
 
 #include <semaphore.h>
-#include <time.h>
 
 namespace suite {
 
 namespace {
 
 constexpr size_t BATCH = 64, BATCHES = 128, MOST_THREADS = 64;
-
-double thread_cpu() {
-    timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
 
 // A queue with one thread at each end.
 class alignas(128) Channel {

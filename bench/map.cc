@@ -10,10 +10,7 @@
 
 namespace suite {
 
-namespace {
-
-// Prints the map into /dev/null.
-void show() {
+void show_to_null() {
     using Show = void();
     static Show *const show_alloc_mem = reinterpret_cast<Show *>(dlsym(RTLD_DEFAULT, "show_alloc_mem"));
     const int kept = dup(STDOUT_FILENO), null = open("/dev/null", O_WRONLY);
@@ -25,6 +22,8 @@ void show() {
     close(kept);
 }
 
+namespace {
+
 template <size_t total> void show_blocks(State &state) {
     Random random(0);
     Slots slots(within(total, LARGEST));
@@ -32,7 +31,7 @@ template <size_t total> void show_blocks(State &state) {
         slots[i] = obtain(common_size(random));
     uint64_t done = 0;
     for (auto _ : state) {
-        show();
+        show_to_null();
         done += slots.count();
     }
     count(state, done);
@@ -44,7 +43,7 @@ pthread_t shower;
 // Now and then, so that one CPU less is not what is measured.
 void *show_now_and_then(void *) {
     while (showing) {
-        show();
+        show_to_null();
         usleep(50000);
     }
     return nullptr;

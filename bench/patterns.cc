@@ -42,6 +42,12 @@ template <size_t total> void replace_common(State &state) {
     run_replace(state, within(total, LARGEST), random, [&random] { return obtain(common_size(random)); });
 }
 
+// Blocks of which few fit a thread's cache.
+template <size_t slots, size_t first, size_t last> void replace_between(State &state) {
+    Random random(state.thread_index());
+    run_replace(state, within(slots, last), random, [&random] { return obtain(random.even(first, last)); });
+}
+
 // Sizes on both sides of a boundary that many allocators have.
 template <size_t size> void around(State &state) {
     constexpr size_t OUT = 16;
@@ -155,16 +161,13 @@ template <size_t size> void large_pair(State &state) {
 }
 
 // Blocks that are used: every page of them is written.
-void written(State &state) {
+void used(State &state) {
     constexpr size_t MOST = 4 << 20;
     Random random(state.thread_index());
     Slots slots(share(state, within(16, MOST)));
     auto obtain_written = [&random] {
         const size_t size = random.octave(64 << 10, 6);
-        void *block = obtain(size);
-        for (size_t at = 0; at < size; at += 4096)
-            static_cast<volatile char *>(block)[at] = 1;
-        return block;
+        return written(std::malloc(size), size);
     };
     for (size_t i = 0; i < slots.count(); i++)
         slots[i] = obtain_written();
@@ -188,6 +191,10 @@ void add_small() {
     add("small", "replace-10k", "pair", "10,000 such slots", replace_common<10000>).is_hot();
     add("small", "replace-100k", "pair", "100,000 such slots", replace_common<100000>);
     add("small", "replace-1m", "pair", "1,000,000 such slots", replace_common<1000000>).times(500);
+    add("small", "replace-to-32k", "pair", "1,000 slots of 1,000 to 32,000 bytes, replaced at random",
+        replace_between<1000, 1000, 32000>);
+    add("small", "replace-to-65k", "pair", "200 slots of 8,000 to 65,000 bytes, the same",
+        replace_between<200, 8000, 65000>);
     add("small", "around-1k", "pair", "16 blocks of 1,024 and 1,025 bytes out, then back", around<1024>);
     add("small", "around-64k", "pair", "16 blocks of 65,536 and 65,537 bytes out, then back", around<65536>);
     add("small", "calloc", "pair", "1,000 slots of 16 to 4,095 zeroed bytes, replaced at random", zeroed);
@@ -207,7 +214,7 @@ void add_large() {
     add("large", "1m", "pair", "1 MiB, the same", large_pair<1 << 20>);
     add("large", "8m", "pair", "8 MiB, the same", large_pair<8 << 20>);
     add("large", "64m", "pair", "64 MiB, the same", large_pair<64 << 20>);
-    add("large", "written", "pair", "16 slots of 64 KiB to 4 MiB, replaced at random, all pages written", written);
+    add("large", "written", "pair", "16 slots of 64 KiB to 4 MiB, replaced at random, all pages written", used);
 }
 
 } // namespace suite

@@ -1,5 +1,8 @@
 """Tables and pictures of what run.py measured: statistics, a page and a picture for each family, and a summary.
 
+In the family growth, cases that differ in the number at the end of their names alone are steps of one curve; in the
+family idle it is what stays resident that counts. Those two, and whole programs, are no part of the summary.
+
 A value is the median of its repetitions; its spread is (highest - lowest) / median. "best" is the best of the peers
 that are compared as a rule, glibc among them, and never of what --against adds. A mean is geometric, over ratios, and
 every case counts once in it, whatever the number of threads at which it was run.
@@ -16,13 +19,16 @@ import sys
 
 COLUMNS = ("date commit family case threads allocator repetition time_ns ops_per_s clock cpu_ns cpu_freeing_ns "
            "operations peak_rss_kib idle_rss_kib rss_before_kib live minor_faults major_faults mmap munmap madvise "
-           "mremap brk disturbed_percent").split()
+           "mremap brk disturbed_percent kept").split()
 OURS = "cadastre"
 PROGRAMS = "programs"  # the family of whole programs, which has no numbers of threads
+GROWTH, IDLE = "growth", "idle"
+APART = (PROGRAMS, GROWTH, IDLE)  # families that are run by options of their own
 PEERS = ("glibc", "mimalloc", "jemalloc", "tcmalloc", "tbbmalloc")
 DISTURBED = 10  # percent of the CPUs: from there on a wall-clock time says more of other processes than of malloc
 BEHIND = 1.10  # of the best: worth a word in the summary
 NAMED = 12  # cases at most, there
+IDLE_FACTOR, IDLE_MORE = 1.2, 16 * 1024  # of what is live, and KiB: so much may a program at rest keep
 HELD = 2048  # KiB above what the process had before: from there on a peak RSS says something of how blocks are kept
 
 Point = collections.namedtuple("Point", "family case threads")
@@ -56,6 +62,9 @@ class Runs:
                 if name not in self.allocators:
                     self.allocators.append(name)
                 timed = row["repetition"].isdigit()
+                if row["idle_rss_kib"]:
+                    stays = float(row["idle_rss_kib"]) - float(row["rss_before_kib"])
+                    self.values[point, name, "stays_kib", timed].append(stays)
                 for column in COLUMNS[COLUMNS.index("time_ns"):]:
                     if row[column] and column != "clock":
                         self.values[point, name, column, timed].append(float(row[column]))
@@ -104,8 +113,29 @@ class Runs:
     def cases(self, family):
         return list(dict.fromkeys(point.case for point in self.points if point.family == family))
 
+    def curves(self, family):
+        """The title of each curve, and its points as (x, point)."""
+        found = collections.defaultdict(list)
+        for point in (p for p in self.points if p.family == family):
+            stem, step = curve_of(point)
+            several = step is not None and len({p.threads for p in self.points if curve_of(p)[0] == stem}) > 1
+            title = stem + (f", {point.threads} threads" if several else "")
+            found[title].append((point.threads if step is None else step, point))
+        return list(found.items())
+
     def of_case(self, family, case):
         return [point for point in self.points if (point.family, point.case) == (family, case)]
+
+    def may_stay(self, point):
+        """KiB that may stay resident, by the first allocator's measure of what is live: all do the same work."""
+        kept = next((self.median(point, name, "kept") for name in self.allocators if self.all(point, name, "kept")), 0)
+        return IDLE_FACTOR * kept / 1024 + IDLE_MORE
+
+
+def curve_of(point):
+    """The name of the curve that a point is on, and the step that it is there; None: the threads are what grows."""
+    stem, _, step = point.case.rpartition("-")
+    return (stem, int(step)) if point.family == GROWTH and step.isdigit() else (point.case, None)
 
 
 # ------------------------------------------------------------------------------------------------------ tables
@@ -204,6 +234,33 @@ def scaling_table(runs, family):
     return table(rows) if len(rows) > 1 else ""
 
 
+def growth_table(runs):
+    """What an operation costs at the end of each curve, over what it costs at its start. In CPU time, which other
+    processes disturb less; and where there are more threads than CPUs, nothing of the waiting is lost in it."""
+    names = runs.of_family(GROWTH)
+    rows = [["curve", "from", "to", *names]]
+    for title, points in runs.curves(GROWTH):
+        (start, first), (end, last) = points[0], points[-1]
+        ends = [[runs.median(point, name, "cpu_ns") for point in (first, last)] for name in names]
+        rows.append([title, whole(start), whole(end), *(two(b / a if a and b else None) for a, b in ends)])
+    return table(rows)
+
+
+def idle_table(runs):
+    names = runs.of_family(IDLE)
+    rows = [["case", "threads", "live", "may stay", *names]]
+    for point in (p for p in runs.points if p.family == IDLE):
+        may, cells = runs.may_stay(point), []
+        for name in names:
+            stays = runs.median(point, name, "stays_kib")
+            cells.append("-" if stays is None else f"{stays / 1024:.1f}" + ("!" if stays > may else ""))
+        rows.append([point.case, str(point.threads), f"{(may - IDLE_MORE) / IDLE_FACTOR / 1024:.1f}",
+                     f"{may / 1024:.1f}", *cells])
+    rows.append(["**too much, of all**", "", "", "", *(str(sum(row[4 + i].endswith("!") for row in rows[1:]))
+                                                      for i in range(len(names)))])
+    return table(rows)
+
+
 # ---------------------------------------------------------------------------------------------------- pictures
 
 COLOURS = ("#7f7f7f", "#1f77b4", "#2ca02c", "#ff7f0e", "#9467bd", "#d62728", "#8c564b", "#e377c2", "#bcbd22", "#17becf")
@@ -219,8 +276,17 @@ def colours(allocators):
 LOGARITHMIC = 20  # a panel whose values differ by more than so many times has a logarithmic scale
 
 
-def panel(runs, points, column, factor, title):
-    """One panel: lines over the threads or, where only one number of threads was run, bars."""
+def amount(x):
+    """A label for it that is short."""
+    for unit, letter in ((10**6, "M"), (10**3, "k")):
+        if x >= unit and x % unit == 0:
+            return f"{x // unit}{letter}"
+    return str(x)
+
+
+def panel(runs, steps, column, factor, title):
+    """One panel: lines over the (x, point) of a curve or, where there is but one, bars."""
+    points = [point for _, point in steps]
     names = [name for name in runs.allocators if any(runs.all(p, name, column) for p in points)]
     colour, lines, blocks = colours(runs.allocators), [], []
     every = [value * factor for p in points for name in names for value in runs.all(p, name, column)]
@@ -228,11 +294,10 @@ def panel(runs, points, column, factor, title):
     bars = len(points) == 1
     for index, name in enumerate(names):
         rows = []
-        for point in points:
+        for x, point in steps:
             values = [v * factor for v in runs.all(point, name, column)]
             if values:
-                x = index if bars else point.threads
-                rows.append(f"{x} {statistics.median(values)} {min(values)} {max(values)}")
+                rows.append(f"{index if bars else x} {statistics.median(values)} {min(values)} {max(values)}")
         blocks.append("$d%d << EOD\n%s\nEOD\n" % (index, "\n".join(rows)))
         style = "3:4:(0.8) with boxerrorbars fs solid 0.6" if bars else "3:4 with yerrorlines pt 7 ps 0.5 lw 1.5"
         lines.append(f"$d{index} using 1:2:{style} lc rgb '{colour[name]}'")
@@ -242,8 +307,8 @@ def panel(runs, points, column, factor, title):
     if bars:
         script += f"unset logscale x\nset xrange [-0.7:{len(names) - 0.3}]\nunset xtics\n"
     else:
-        script += f"set logscale x 2\nset xrange [{points[0].threads * 0.8}:{points[-1].threads * 1.25}]\n"
-        script += "set xtics (%s)\n" % ", ".join(str(p.threads) for p in points)
+        script += f"set logscale x 2\nset xrange [{steps[0][0] * 0.8}:{steps[-1][0] * 1.25}]\n"
+        script += "set xtics font ',8' (%s)\n" % ", ".join(f"'{amount(x)}' {x}" for x, _ in steps)
     return script + "plot " + ", ".join(lines) + "\n"
 
 
@@ -268,25 +333,44 @@ def legend_labels(runs, names, top):
                    for index, name in enumerate(names))
 
 
+def speed_and_memory(runs, steps, title):
+    """Throughput, or in the family growth the CPU time of an operation, and peak RSS beside it."""
+    column, units, label = "ops_per_s", ((1e6, "M"), (1e3, "k"), (1, "")), "/s"
+    if steps[0][1].family == GROWTH:
+        column, units, label = "cpu_ns", ((1e6, "ms"), (1e3, "us"), (1, "ns")), ""
+    most = max(v for _, p in steps for name in runs.allocators for v in runs.all(p, name, column))
+    factor, letter = next((scale for scale in units if most > scale[0]), units[-1])
+    return panel(runs, steps, column, 1 / factor, f"{title}: {letter}{label}") + "unset label\n" + \
+        panel(runs, steps, "peak_rss_kib", 1 / 1024, f"{title}: MiB")
+
+
+def idle_memory(runs, steps, title):
+    """What stays, and a black line for what may."""
+    bound = "$bound << EOD\n" + "".join(f"{x} {runs.may_stay(p) / 1024}\n" for x, p in steps) + "EOD\n"
+    drawn = panel(runs, steps, "stays_kib", 1 / 1024, f"{title}: MiB")
+    line = "$bound with lines lw 2 lc rgb 'black', " if len(steps) > 1 else ""
+    return bound + drawn.replace("\nplot ", "\nplot " + line)
+
+
 def draw_family(runs, family, output):
-    """Throughput by threads and peak RSS beside it, for each case."""
-    cases, names = runs.cases(family), runs.of_family(family)
-    across = 2 if len(cases) > 1 else 1
-    down = math.ceil(len(cases) / across)
+    """A panel or two for each curve."""
+    curves, names = runs.curves(family), runs.of_family(family)
+    draw_curve, panels, what = speed_and_memory, 2, "operations a second by threads, and peak RSS beside it"
+    if family == GROWTH:
+        what = "CPU time of an operation, and peak RSS beside it"
+    elif family == IDLE:
+        draw_curve, panels, what = idle_memory, 1, "what stays resident, by threads; black: what may"
+    across = min(4, panels * len(curves))
+    down = math.ceil(panels * len(curves) / across)
     height = 240 * down + 90
     top = 1 - 80 / height
-    script = f"set multiplot layout {down},{2 * across} rowsfirst margins 0.05,0.99,{25 / height:.4f},{top:.4f} " \
-             f"spacing 0.045,{55 / height:.4f} title '{family}: operations a second by threads, and peak RSS " \
-             "beside it'\nunset key\nset grid y\nset tics font ',8'\n"
+    script = f"set multiplot layout {down},{across} rowsfirst margins 0.05,0.99,{25 / height:.4f},{top:.4f} " \
+             f"spacing 0.045,{55 / height:.4f} title '{family}: {what}'\nunset key\nset grid y\n" \
+             "set tics font ',8'\n"
     script += legend_labels(runs, names, 1 - 42 / height)
-    for case in cases:
-        points = runs.of_case(family, case)
-        most = max(v for p in points for name in names for v in runs.all(p, name, "ops_per_s"))
-        scale, letter = next((s, t) for s, t in ((1e6, "M"), (1e3, "k"), (1, "")) if most > s or s == 1)
-        for column, factor, title in (("ops_per_s", 1 / scale, f"{case}: {letter}/s"),
-                                      ("peak_rss_kib", 1 / 1024, f"{case}: MiB")):
-            script += panel(runs, points, column, factor, title) + "unset label\n"
-    draw(script + "unset multiplot\n", output, family, 640 * across, height)
+    for title, steps in curves:
+        script += draw_curve(runs, steps, title) + "unset label\n"
+    draw(script + "unset multiplot\n", output, family, 320 * across, height)
 
 
 def draw_summary(runs, output):
@@ -350,21 +434,40 @@ READING = (
     "try. `best`: the best of the peers, glibc among them.\n")
 
 
+def case_lines(runs, family, legend):
+    """What each case is; the steps of a curve in one line."""
+    named = {}
+    for point in (p for p in runs.points if p.family == family):
+        stem, step = curve_of(point)
+        named.setdefault(stem if step is None else stem + "-N", legend.get((family, point.case), ("", "")))
+    return [f"- `{name}`: {what} ({unit})\n" for name, (unit, what) in named.items()]
+
+
 def family_page(runs, family, legend):
     """The page of a family: what its cases are, and its tables."""
-    sections = []
+    cases, sections = "".join(case_lines(runs, family, legend)), []
 
     def section(title, text, body):
         if body:
             sections.append(f"## {title}\n\n{text}\n{body}")
 
+    if family == IDLE:
+        section("What stays", "MiB: resident one second after the load ended, less what was before it. May stay: "
+                f"{IDLE_FACTOR} of what is live, and {IDLE_MORE >> 10} MiB; `!`: more did.\n", idle_table(runs))
+        return cases + "\n" + "\n".join(sections)
     units = {legend.get((family, case), ("operation", ""))[0] for case in runs.cases(family)}
     unit = units.pop() if len(units) == 1 else "operation"
     is_program = family == PROGRAMS
-    section("Time", f"Nanoseconds per {unit}" + (", by the wall clock.\n" if is_program else
-                                                 ", of all threads together; with one thread, CPU time.\n"),
-            value_table(runs, family, "time_ns", time_scale))
-    section("Scaling", "Throughput, over that of one thread.\n", scaling_table(runs, family))
+    if family == GROWTH:
+        section("Growth", "CPU time of an operation at the end of each curve, over that at its start.\n",
+                growth_table(runs))
+        section("CPU time", f"Nanoseconds per {unit}, of all threads.\n",
+                value_table(runs, family, "cpu_ns", time_scale))
+    else:
+        section("Time", f"Nanoseconds per {unit}" + (", by the wall clock.\n" if is_program else
+                                                     ", of all threads together; with one thread, CPU time.\n"),
+                value_table(runs, family, "time_ns", time_scale))
+        section("Scaling", "Throughput, over that of one thread.\n", scaling_table(runs, family))
     section("Peak RSS", "MiB.\n", value_table(runs, family, "peak_rss_kib", mebibytes))
     section("Idle RSS", "MiB, one second after " + ("the load ended.\n" if is_program else
                                                     "all was freed, without a further call of the allocator.\n"),
@@ -379,8 +482,6 @@ def family_page(runs, family, legend):
             "mmap, munmap, madvise, mremap and brk / page faults.\n",
             pair_table(runs, family, ["mmap", "munmap", "madvise", "mremap", "brk"], ["minor_faults", "major_faults"],
                        False, whole))
-    cases = "".join(f"- `{case}`: {what} ({unit})\n" for case in runs.cases(family)
-                    for unit, what in [legend.get((family, case), ("", ""))])
     return cases + "\n" + "\n".join(sections)
 
 
@@ -451,6 +552,9 @@ def write(results, output, legend, allocators, about):
         with open(os.path.join(output, family + ".md"), "w") as file:
             file.write(f"# {family}\n\n{picture}{page}\n{READING}\n{about}")
         print(f"# {family}\n\n{page}")
+    if runs.families()[0] in (GROWTH, IDLE):
+        print(f"{READING}\n{about}\nWritten to {output}" + ("" if pictures else "; no pictures, for want of gnuplot"))
+        return
     page, picture = summary_page(runs), ""
     if runs.families() != [PROGRAMS]:
         if pictures and draw_summary(runs, output):
@@ -475,6 +579,16 @@ def self_test():
         for name, values in (("glibc", [20, 20, 20]), ("mimalloc", [8, 100, 10]), (OURS, [ours, ours, ours * 9])):
             runs.values[point, name, "time_ns", True] = values
     first = runs.points[0]
+    grown, rested = Runs(os.devnull), Runs(os.devnull)
+    grown.allocators, rested.allocators = ["glibc"], ["glibc", OURS]
+    for case, threads, cpu in (("c-10", 1, 7), ("c-10", 8, 5), ("c-20", 1, 7), ("c-20", 8, 15)):
+        grown.points.append(Point(GROWTH, case, threads))
+        for column in ("cpu_ns", "time_ns"):
+            grown.values[grown.points[-1], "glibc", column, True] = [cpu]
+    rested.points.append(Point(IDLE, "c", 1))
+    for name, stays in (("glibc", 28.0), (OURS, 28.1)):
+        for column, value in (("stays_kib", stays * 1024), ("kept", 10 << 20), ("time_ns", 1)):
+            rested.values[rested.points[0], name, column, True] = [value]
     return [
         (runs.median(first, "mimalloc", "time_ns") == 10 and abs(spread([8, 100, 10]) - 9.2) < 1e-9,
          "medians and spreads"),
@@ -482,4 +596,7 @@ def self_test():
          "ratios to the best and to glibc"),
         (abs(runs.mean_ratio("time_ns", OURS, "glibc") - 1) < 1e-9, "geometric means"),
         (behind(runs, "time_ns") == "f/c (4.0 times, threads: 2)", "what is behind is named"),
+        (growth_table(grown).splitlines()[3].replace(" ", "") == "|c,8threads|10|20|3.00|", "growth along a curve"),
+        (idle_table(rested).splitlines()[2].replace(" ", "") == "|c|1|10.0|28.0|28.0|28.1!|",
+         "what may stay, and what is too much"),
     ]

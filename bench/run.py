@@ -38,6 +38,8 @@ COUNTED_ITERATIONS = 20  # the same work for every allocator, while its system c
 Plan = collections.namedtuple("Plan", "repeats length budget threads counting")
 FULL = Plan(5, ("--seconds", "0.15"), 55 * 60, None, True)
 QUICK = Plan(3, ("--seconds", "0.02"), 150, (1, 2, 8), False)
+PLANS = {report.GROWTH: Plan(3, ("--seconds", "0.1"), 30 * 60, None, False),
+         report.IDLE: Plan(3, ("--iterations", "1"), 30 * 60, None, False)}
 
 Allocator = collections.namedtuple("Allocator", "name library version")
 Point = collections.namedtuple("Point", "family case threads environment hot")
@@ -103,9 +105,7 @@ class Runner:
         env = dict(os.environ)
         if allocator.library:
             env["LD_PRELOAD"] = self.preloadable(allocator.library)
-        if point.environment:
-            name, _, value = point.environment.partition("=")
-            env[name] = value
+        env.update(setting.split("=", 1) for setting in point.environment.split())
         return env
 
     @staticmethod
@@ -255,8 +255,10 @@ class Session:
         """Where wall time counts and others had more than DISTURBED percent of the CPUs, the run says more of them than
         of malloc: it is made again, and if the machine does not calm down the calmest one is kept."""
         best = None
+        idle = repetition == 1 or point.family == report.IDLE
+        on_the_wall = point.family not in report.APART
         for _ in range(TRIES):
-            process, record = self.runner.start(allocator, point, self.plan.length, repetition == 1)
+            process, record = self.runner.start(allocator, point, self.plan.length, idle)
             if record is None:
                 self.impossible.add((point, allocator))
                 return
@@ -266,9 +268,10 @@ class Session:
                 best = process, record
             else:
                 self.discard(process)
-            if record["clock"] == "cpu" or int(best[1]["others"]) <= DISTURBED or not self.on_schedule(total):
+            if not on_the_wall or record["clock"] == "cpu" or int(best[1]["others"]) <= DISTURBED or \
+                    not self.on_schedule(total):
                 break
-        if repetition == 1:
+        if idle:
             self.idling.append((best[0], point, allocator, repetition, best[1]))
         else:
             self.write(point, allocator, repetition, best[1])
@@ -471,7 +474,7 @@ def main():
     parser.add_argument("--output", default="")
     parser.add_argument("--filter", default="")
     parser.add_argument("--repeats", type=int, default=0)
-    for flag in ("--quick", "--programs", "--callgrind", "--self-test"):
+    for flag in ("--quick", "--callgrind", "--self-test", *("--" + family for family in report.APART)):
         parser.add_argument(flag, action="store_true")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -484,11 +487,13 @@ def main():
             wanted = re.compile(options.filter)
         except re.error as error:
             raise Failed(f"--filter {options.filter}: not a regular expression: {error}") from None
-        plan = QUICK if options.quick else FULL
+        apart = next((family for family in report.APART if getattr(options, family)), "")
+        plan = QUICK if options.quick else PLANS.get(apart, FULL)
         if options.repeats:
             plan = plan._replace(repeats=options.repeats, budget=None)
         points, legend = program_points() if options.programs else suite_points()
         points = [p for p in points if wanted.search(point_name(p)) and
+                  (p.family == apart if apart else p.family not in report.APART) and
                   (options.programs or not plan.threads or p.threads in plan.threads)]
         if not points:
             raise Failed(f"--filter {options.filter}: no point has such a name; build/bench/suite --list names the "
@@ -502,7 +507,7 @@ def main():
         if options.callgrind:
             count_instructions(runner, points, allocators, output)
             return 0
-        results = os.path.join(output, "programs.csv" if options.programs else "runs.csv")
+        results = os.path.join(output, (apart or "runs") + ".csv")
         session = Session(runner, points, allocators, plan, results, options.commit)
         session.run()
         report.write(results, output, legend, allocators,

@@ -7,6 +7,8 @@
  *   - its total of blocks is divided among the threads, and bounded by a quarter of the memory that is available;
  *   - the arrays that hold its blocks do not lie in the heap that is measured;
  *   - it writes to each block, and has freed all of them when it ends.
+ * Two families are for other questions, and are run by options of their own: growth (growth.cc), in which something
+ * grows from case to case, and idle (idle.cc), whose blocks and threads may stay.
  */
 #ifndef SUITE_H
 #define SUITE_H
@@ -16,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -36,14 +39,16 @@ struct Case {
     using Hook = void (*)(const State &);
 
     std::string family, name, unit, what;
-    void (*run)(State &);
+    std::function<void(State &)> run;
     std::vector<int> thread_counts;
     Hook before = nullptr, after = nullptr;   // around all threads
-    std::string environment = "";             // NAME=VALUE that scripts/bench sets, for every allocator alike
+    std::string environment = "";             // NAME=VALUE... that scripts/bench sets, for every allocator alike
     std::string needs = "";                   // a symbol without which the case cannot be run
+    size_t bytes = 0;                         // that must be available, where no less would do
     benchmark::IterationCount iterations = 0; // so many, where to prepare takes long; else as many as fill the time
-    bool waits = false; // for other processes: the wall clock counts though there is but one thread
-    bool hot = false;   // hardly enters the kernel: its instructions are counted by scripts/bench --callgrind
+    bool waits = false;  // for other processes: the wall clock counts though there is but one thread
+    bool leaves = false; // blocks and threads behind, so that it is for a process of its own
+    bool hot = false;    // hardly enters the kernel: its instructions are counted by scripts/bench --callgrind
 
     Case &around(Hook setup, Hook teardown = nullptr) {
         before = setup, after = teardown;
@@ -57,12 +62,20 @@ struct Case {
         needs = symbol;
         return *this;
     }
+    Case &holding(size_t most) {
+        bytes = most;
+        return *this;
+    }
     Case &times(benchmark::IterationCount count) {
         iterations = count;
         return *this;
     }
     Case &waiting() {
         waits = true;
+        return *this;
+    }
+    Case &leaving() {
+        leaves = true;
         return *this;
     }
     Case &is_hot() {
@@ -75,8 +88,8 @@ struct Case {
 };
 
 // `unit` is what one operation is, as in "ns per UNIT".
-Case &add(const char *family, const char *name, const char *unit, const char *what, void (*run)(State &),
-          const std::vector<int> &thread_counts = TO_8);
+Case &add(const char *family, const std::string &name, const char *unit, const char *what,
+          const std::function<void(State &)> &run, const std::vector<int> &thread_counts = TO_8);
 
 void add_contention();
 void add_cross_thread();
@@ -86,15 +99,23 @@ void add_realloc();
 void add_large();
 void add_process();
 void add_map();
+void add_growth();
+void add_idle();
 
 // Every thread says, once, how many operations it made.
 inline void count(State &state, uint64_t operations) {
     state.counters["operations"] = static_cast<double>(operations);
 }
 
+// CPU time of the calling thread, in seconds.
+double thread_cpu();
+
 // ----------------------------------------------------------------------------------------------------- memory
 
-// As many of `blocks` blocks of at most `bytes` each as a quarter of the available memory holds, at least one.
+// What a case may hold: a quarter of the memory that is available.
+size_t memory_bound();
+
+// As many of `blocks` blocks of at most `bytes` each as fit that bound, at least one.
 size_t within(size_t blocks, size_t bytes);
 
 // A thread's part of a total.
@@ -112,6 +133,14 @@ inline void *touched(void *block) {
     if (!block)
         die("the allocator returned NULL: too little memory?");
     *static_cast<volatile char *>(block) = 1;
+    return block;
+}
+
+// Every page is written, as every user of a large block does.
+inline void *written(void *block, size_t size) {
+    touched(block);
+    for (size_t at = 0; at < size; at += 4096)
+        static_cast<volatile char *>(block)[at] = 1;
     return block;
 }
 
@@ -194,6 +223,9 @@ template <typename Obtain> void replace(Slots &slots, Random &random, size_t tim
         slot = obtain_one();
     }
 }
+
+// Has cadastre print its map into /dev/null: for cases that are run only_with("show_alloc_mem").
+void show_to_null();
 
 // The case of random replacement: the slots are filled and replaced a few times over, so that what is measured is the
 // long run.

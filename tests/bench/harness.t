@@ -55,6 +55,21 @@ sees_a_preload_that_failed() {
 }
 ok "and that a library was not preloaded" sees_a_preload_that_failed
 
+leaves_curves() {
+    "$bench" --growth --filter '^growth/(live-10{3,4}|threads)/[12]$' --repeats 1 --output "$WORK/growth" >"$WORK/out" &&
+        grep -E '^\| live +\| +1,000 \| +10,000 \| ' "$WORK/growth/growth.md" &&
+        grep -E '^\| threads +\| +1 \| +2 \| ' "$WORK/growth/growth.md" &&
+        contains '</svg>' "$WORK/growth/growth.svg" && [ ! -e "$WORK/growth/runs.csv" ]
+}
+ok "--growth makes curves" leaves_curves
+
+tells_what_stays() {
+    "$bench" --idle --filter '^idle/large-(freed|live)-ended/1$' --repeats 1 --output "$WORK/idle" >"$WORK/out" || return 1
+    awk -F'|' '$2 ~ /^ large-freed-ended/ { none = $4 } $2 ~ /^ large-live-ended/ { all = $4 }
+        END { exit !(none + 0 == 0 && all + 0 > 16) }' "$WORK/idle/idle.md" && contains '</svg>' "$WORK/idle/idle.svg"
+}
+ok "--idle tells what is live, and what stays" tells_what_stays
+
 results="$WORK/a place/results"
 
 # rows FIELD=VALUE...: how many lines of the CSV file have these values.

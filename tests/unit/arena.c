@@ -140,6 +140,63 @@ static void reuse(struct arena *arena) {
     flush(arena, held[0], small);
 }
 
+/* Flushes those blocks of held[0] that lie in `zone`, but for `left` of them, and purges them. */
+static void empty_zone(struct arena *arena, const struct zone *zone, size_t left) {
+    for (size_t i = 0; i < counts[0]; i++) {
+        if (held[0][i].block == NULL || zone_of(held[0][i].block) != zone)
+            continue;
+        if (left > 0) {
+            left--;
+            continue;
+        }
+        flush(arena, &held[0][i], 1);
+        held[0][i].block = NULL;
+    }
+    while (arena_purge_oldest(arena) > 0)
+        continue;
+}
+
+/* Full zones of the largest blocks, each of which is a unit. */
+static void idle_units(struct arena *arena) {
+    unsigned class = sizeclass_of(SMALL_MAX);
+    struct entry entry;
+    size_t before;
+    counts[0] = 0;
+    do {
+        before = os_mapped();
+        counts[0] += refill(arena, class, held[0] + counts[0], 1);
+    } while (counts[0] < 2 * ZONE_UNITS || os_mapped() == before);
+    flush(arena, &held[0][--counts[0]], 1); /* the only one of its zone: all that stay are full */
+    while (arena_release_zone(arena))
+        continue;
+    const struct zone *low = zone_of(held[0][0].block), *high = low;
+    for (size_t i = 0; i < counts[0]; i++) {
+        const struct zone *zone = zone_of(held[0][i].block);
+        low = zone < low ? zone : low;
+        high = zone > high ? zone : high;
+    }
+    size_t mapped = os_mapped();
+    empty_zone(arena, high, 5);
+    bool is_there = refill(arena, class, &entry, 1) == 1 && zone_of(entry.block) == high;
+    ok(is_there && os_mapped() == mapped, "purged units serve again");
+    flush(arena, &entry, 1);
+    empty_zone(arena, low, 1);
+    bool is_lowest = refill(arena, class, &entry, 1) == 1 && zone_of(entry.block) == low;
+    ok(is_lowest && arena_is_valid(arena), "those of the lowest zone first");
+    flush(arena, &entry, 1);
+    empty_zone(arena, low, 0);
+    ok(os_mapped() < mapped, "an empty zone is unmapped when its last unit is purged");
+    mapped = os_mapped();
+    bool is_next = refill(arena, class, &entry, 1) == 1 && zone_of(entry.block) == high;
+    ok(is_next && os_mapped() == mapped && arena_is_valid(arena),
+       "and the next zone's units serve, without a new mapping");
+    flush(arena, &entry, 1);
+    for (size_t i = 0; i < counts[0]; i++)
+        if (held[0][i].block != NULL)
+            flush(arena, &held[0][i], 1);
+    counts[0] = 0;
+}
+
 static bool contract_holds(void) {
     return os_retained() <= max_size(16 * MIB, os_live() / 8);
 }
@@ -223,6 +280,7 @@ int main(void) {
     batches(arena);
     bundles(arena, arenas_at(arenas_count() - 1));
     reuse(arena);
+    idle_units(arena);
     contract(arena);
     random_use(arena);
     no_new_peak(arena);

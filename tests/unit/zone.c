@@ -98,6 +98,19 @@ static void zero_knowledge(void) {
     ok(load_relaxed(entry.state) == STATE_USED, "but not if the kernel did not take it");
 }
 
+/* The cells of 70 slabs, the 11th of them given back, then of one that needs more than that one: they are the next. */
+static void cells(void) {
+    struct zone *zone = zone_create(ZONE_SPAN, 0, SMALL);
+    struct slab *slabs[70];
+    for (int i = 0; i < 70; i++)
+        slabs[i] = zone_carve(zone, NULL, CLASSES - 1);
+    state_byte *hole = slabs[10]->states;
+    zone_uncarve(zone, slabs[10]);
+    struct slab *slab = zone_carve(zone, NULL, sizeclass_of(64));
+    ok(slab_cells(sizeclass_of(64)) > 1 && slab->states == slabs[69]->states + CELL_SIZE, "cells are taken first fit");
+    ok(zone_carve(zone, NULL, CLASSES - 1)->states == hole, "and a hole is filled");
+}
+
 /* Every size that a block of a class can have, in place. */
 static void sizes(void) {
     size_t wrong = 0;
@@ -145,6 +158,7 @@ int main(void) {
     geometry();
     first_fit();
     zero_knowledge();
+    cells();
     sizes();
     random_use();
     return tap_done();

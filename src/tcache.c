@@ -504,6 +504,13 @@ void tcache_drain_parked(void) {
     }
 }
 
+/* The thread may have vanished between a change of the list and of its sum. */
+static void sum_retired(struct tcache *cache) {
+    cache->retired_bytes = 0;
+    for (unsigned i = load_relaxed(&cache->retired_count); i-- > 0;)
+        cache->retired_bytes += cache->retired_spans[i];
+}
+
 void tcache_adopt_orphans(void) {
     store_relaxed(&caches_in_use, tcache_is_real(tcache_current));
     for (unsigned i = 0; i < arenas_count(); i++) {
@@ -512,6 +519,8 @@ void tcache_adopt_orphans(void) {
         for (struct tcache *cache = lists[i].active; cache != NULL; cache = cache->next) {
             if (cache == tcache_current)
                 mine = cache;
+            else
+                sum_retired(cache);
             last = cache;
         }
         if (mine != NULL) {

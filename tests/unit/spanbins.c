@@ -24,8 +24,8 @@ static size_t length_of(const struct node *node, enum spanbins set) {
     return node->bins[set].length;
 }
 
-/* What is found is long enough, and a quarter longer than the shortest that is at the most; and something is found where
- * there is one of twice the length. */
+/* What is found is long enough, and a quarter longer than the shortest that is at the most; and something is found
+ * where there is one of twice the length. */
 static bool finds(enum spanbins set, size_t length) {
     size_t best = SIZE_MAX, longest = 0;
     for (const struct node *node = nodes; node < nodes + NODES; node++) {

@@ -504,11 +504,13 @@ void tcache_drain_parked(void) {
     }
 }
 
-/* The thread may have vanished between a change of the list and of its sum. */
-static void sum_retired(struct tcache *cache) {
+/* The thread may have vanished between a change of the list and of what is known of it. */
+static void measure_retired(struct tcache *cache) {
     cache->retired_bytes = 0;
-    for (unsigned i = load_relaxed(&cache->retired_count); i-- > 0;)
+    for (unsigned i = load_relaxed(&cache->retired_count); i-- > 0;) {
+        cache->retired_spans[i] = load_relaxed(&cache->retired[i])->span;
         cache->retired_bytes += cache->retired_spans[i];
+    }
 }
 
 void tcache_adopt_orphans(void) {
@@ -520,7 +522,7 @@ void tcache_adopt_orphans(void) {
             if (cache == tcache_current)
                 mine = cache;
             else
-                sum_retired(cache);
+                measure_retired(cache);
             last = cache;
         }
         if (mine != NULL) {

@@ -95,7 +95,7 @@
 /* Retained and claimed <= max(RETAINED_MIN + min(live of LARGE, RETAINED_LARGE_MAX), live / RETAINED_DIVISOR). */
 #define RETAINED_MIN       CRAMPED_OR(256 * KIB, 16 * MIB)
 #define RETAINED_DIVISOR   8
-#define RETAINED_LARGE_MAX CRAMPED_OR(256 * KIB, 16 * MIB)
+#define RETAINED_LARGE_MAX CRAMPED_OR(256 * KIB, 24 * MIB)
 #define PEAK_DIVISOR       8 /* the most that was resident may be passed by this part of it, whatever is retained */
 #define PURGE_BYTES_MIN    CRAMPED_OR(64 * KIB, 1 * MIB) /* beyond what is asked for, so as to ask less often */
 #define PURGE_RUN_UNITS    CRAMPED_OR(2, 16)             /* one madvise at the most */

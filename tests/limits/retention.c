@@ -1,6 +1,6 @@
 /*
  * The retention contract, seen from outside: when a heap is freed, the memory goes back to the kernel but for max(16
- * MiB + min(live of LARGE, 16 MiB), live / 8), and an allowance for what the contract leaves out: thread caches, at
+ * MiB + min(live of LARGE, 24 MiB), live / 8), and an allowance for what the contract leaves out: thread caches, at
  * most 4 MiB for each thread, and the allocator's own metadata, at most 1/24 of the heap at its largest. Each case is a
  * process of its own.
  */

@@ -18,7 +18,7 @@ enum {
 
 /* The contract: retained <= max(RETAINED_MIN + min(held by LARGE, RETAINED_LARGE_MAX), held / RETAINED_DIVISOR). */
 #define RETAINED_MIN       (16 * MIB)
-#define RETAINED_LARGE_MAX (16 * MIB)
+#define RETAINED_LARGE_MAX (24 * MIB)
 #define RETAINED_DIVISOR   8
 
 /* What must not drift by more than a tenth, and what is always allowed: of addresses so much as the library keeps. Of

@@ -79,7 +79,7 @@ _Static_assert(ARENAS_MAX <= 64, "an arena has a bit in a batch's owners");
 /* Empties the batch, owner by owner, each group under its owner's lock. As arena_flush_locked for the result. */
 size_t arenas_flush(struct batch *batch, void **twice);
 
-/* Brings what is retained within the contract, if it is not: purges oldest first, down to half. */
+/* Brings what is retained within the contract, if it is not: purges oldest first, and a little more. */
 void arenas_keep_contract(void);
 
 /* Gives back all that is retained: the pages for malloc_trim, and the addresses. false: there was nothing. */

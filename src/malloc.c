@@ -37,14 +37,15 @@ static NOINLINE void *calloc_debug(size_t size) {
 }
 
 static NOINLINE void *calloc_slow(size_t size) {
-    bool zeroed;
+    bool zeroed = false;
+    void *block;
     process_enter();
     if (debug_is_on())
         return calloc_debug(size);
-    void *block = size > SMALL_MAX ? tcache_take_large(tcache_current, size) : NULL;
-    if (block != NULL)
-        return memset(block, 0, size);
-    block = size > SMALL_MAX ? request_large(size, size, 1, &zeroed) : request_block(sizeclass_of(size), size, &zeroed);
+    if (size <= SMALL_MAX)
+        block = request_block(sizeclass_of(size), size, &zeroed);
+    else if ((block = tcache_take_large(tcache_current, size)) == NULL)
+        block = request_large(size, size, 1, &zeroed);
     if (block != NULL && !zeroed)
         memset(block, 0, size);
     return block;

@@ -229,7 +229,7 @@ static void give_outgoing(struct tcache *cache, const struct slab_line *line, vo
 }
 
 /*
- * The magazine is full: it grows, or its coldest half goes back, and one more. Refills divide that half; so a thread
+ * The magazine is full: it grows, or its coldest half goes back, and one more. Refills of a long one take less; so a thread
  * that swings by no more than the capacity comes to rest at or below it, whatever it had cached before, and does not
  * flush and refill for ever because of a few blocks too many.
  */

@@ -229,9 +229,9 @@ static void give_outgoing(struct tcache *cache, const struct slab_line *line, vo
 }
 
 /*
- * The magazine is full: it grows, or its coldest half goes back, and one more. Refills of a long one take less; so a thread
- * that swings by no more than the capacity comes to rest at or below it, whatever it had cached before, and does not
- * flush and refill for ever because of a few blocks too many.
+ * The magazine is full: it grows, or its coldest half goes back, and one more. Refills of a long one take less; so a
+ * thread that swings by no more than the capacity comes to rest at or below it, whatever it had cached before, and does
+ * not flush and refill for ever because of a few blocks too many.
  */
 static void give_own(struct tcache *cache, unsigned class, void *block, state_byte *state) {
     struct magazine *magazine = tcache_own_magazine(cache, class);

@@ -1,4 +1,5 @@
 #include "arena.h"
+#include "account.h"
 #include "message.h"
 #include "os.h"
 #include <string.h>
@@ -23,19 +24,19 @@ static void publish_oldest(struct arena *arena) {
 /* Dirty slabs enter and leave their list here, so that the retained bytes follow. The caller publishes the oldest. */
 static void add_dirty(struct arena *arena, struct slab *slab) {
     enum category category = zone_of(slab)->category;
-    slab->stamp = os_stamp();
+    slab->stamp = account_stamp();
     slab_list_append(&arena->dirty[category], slab);
     /* Not in a zone that has changed sides since: its slabs are not for that class any more. */
     if (sizeclass_is_tiny(slab->class) == (category == TINY))
         arena->partial->spare[slab->class] = slab;
-    os_account_retained((ptrdiff_t)UNIT_SIZE);
+    account_add_retained((ptrdiff_t)UNIT_SIZE);
 }
 
 static void remove_dirty(struct arena *arena, struct slab *slab) {
     if (arena->partial->spare[slab->class] == slab)
         arena->partial->spare[slab->class] = NULL;
     slab_list_remove(&arena->dirty[zone_of(slab)->category], slab);
-    os_account_retained(-(ptrdiff_t)UNIT_SIZE);
+    account_add_retained(-(ptrdiff_t)UNIT_SIZE);
 }
 
 /* --------------------------------------------------------------------------------------- the partial slabs */
@@ -107,7 +108,7 @@ static struct slab *carve_slab(struct arena *arena, unsigned class) {
         for (struct zone *zone = find_roomy(arena, category); slab == NULL && zone != NULL; zone = zone->next)
             slab = zone_carve(zone, NULL, class);
         if (slab != NULL)
-            os_account_resident((ptrdiff_t)UNIT_SIZE);
+            account_add_resident((ptrdiff_t)UNIT_SIZE);
     }
     if (slab != NULL) {
         slab->bucket = BUCKET_NONE;
@@ -129,7 +130,7 @@ size_t arena_refill_locked(struct arena *arena, unsigned class, struct entry *en
     }
     if (got < want)
         memmove(entries, entries + want - got, got * sizeof *entries);
-    os_account_live((ptrdiff_t)(got * sizeclasses[class].size));
+    account_add_live((ptrdiff_t)(got * sizeclasses[class].size));
     arena->counts.refills += got > 0;
     arena->counts.refilled += got;
     return got;
@@ -180,7 +181,7 @@ size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size
     }
     if (slab != NULL)
         settle_slab(arena, slab);
-    os_account_live(-(ptrdiff_t)bytes);
+    account_add_live(-(ptrdiff_t)bytes);
     arena->counts.flushes++;
     arena->counts.flushed += count - doubles;
     return doubles;
@@ -211,7 +212,7 @@ size_t arena_flush_bundles_locked(struct arena *arena, const struct bundle *bund
         if (UNLIKELY(lost != 0))
             doubles += find_twice(word, lost, twice);
     }
-    os_account_live(-(ptrdiff_t)bytes);
+    account_add_live(-(ptrdiff_t)bytes);
     arena->counts.flushes++;
     arena->counts.flushed += flushed;
     arena->counts.remote_frees += flushed;
@@ -325,7 +326,7 @@ void arena_retry_growth(struct arena *arena) {
 static void forget_dirty(struct arena *arena, struct slab *slab) {
     struct zone *zone = zone_of(slab);
     remove_dirty(arena, slab);
-    os_account_resident(-(ptrdiff_t)UNIT_SIZE);
+    account_add_resident(-(ptrdiff_t)UNIT_SIZE);
     zone_purge_begin(zone, zone_unit_of(zone, slab), 1);
     zone_purge_end(zone, zone_unit_of(zone, slab), 1, false);
 }
@@ -377,7 +378,7 @@ size_t arena_purge_oldest(struct arena *arena) {
     unsigned count = zone_dirty_run(zone, slab, &first);
     for (unsigned unit = first; unit < first + count; unit++)
         remove_dirty(arena, &zone->slabs[unit]);
-    os_account_resident(-(ptrdiff_t)(count * UNIT_SIZE));
+    account_add_resident(-(ptrdiff_t)(count * UNIT_SIZE));
     zone_purge_begin(zone, first, count);
     arena->purges++;
     publish_oldest(arena);

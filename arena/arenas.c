@@ -1,4 +1,5 @@
 #include "arenas.h"
+#include "account.h"
 #include "message.h"
 #include "os.h"
 
@@ -139,9 +140,9 @@ static size_t purge(size_t bytes) {
 }
 
 void arenas_keep_contract(void) {
-    size_t excess;
-    while (UNLIKELY((excess = os_retained_excess()) > 0) && purge(excess) > 0)
-        ;
+    size_t excess, purged;
+    while (UNLIKELY((excess = account_excess()) > 0) && (purged = purge(excess)) > 0)
+        account_note_purged(purged);
 }
 
 bool arenas_purge_all(void) {

@@ -1,4 +1,5 @@
 #include "census.h"
+#include "account.h"
 #include "directory.h"
 #include "history.h"
 #include "large.h"
@@ -266,4 +267,5 @@ void census_all(struct cadastre_stats *stats, struct cadastre_memory *resident) 
     stats->mapped = census.mapped;
     stats->mapped_peak = os_mapped_peak();
     stats->purged = os_purged();
+    stats->swing = account_swing();
 }

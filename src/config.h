@@ -97,9 +97,15 @@
 #define RETAINED_DIVISOR   8
 #define RETAINED_LARGE_MAX CRAMPED_OR(256 * KIB, 24 * MIB)
 #define PEAK_DIVISOR       8 /* the most that was resident may be passed by this part of it, whatever is retained */
-#define PURGE_BYTES_MIN    CRAMPED_OR(64 * KIB, 1 * MIB) /* beyond what is asked for, so as to ask less often */
-#define PURGE_RUN_UNITS    CRAMPED_OR(2, 16)             /* one madvise at the most */
-#define LARGE_STEP_MAX     (1 * MIB) /* between lengths of LARGE spans, of which each doubling has eight up to there */
+/* What is resident again SWING_AGAIN_MS after it was purged, at the most, is a swing: a part of it may be retained beyond
+ * the bound, up to SWING_MAX together, until none of that was in use for SWING_UNUSED_MS. */
+#define SWING_AGAIN_MS  20
+#define SWING_UNUSED_MS 200
+#define SWING_DIVISOR   8
+#define SWING_MAX       CRAMPED_OR(256 * KIB, 64 * MIB)
+#define PURGE_BYTES_MIN CRAMPED_OR(64 * KIB, 1 * MIB) /* beyond what is asked for, so as to ask less often */
+#define PURGE_RUN_UNITS CRAMPED_OR(2, 16)             /* one madvise at the most */
+#define LARGE_STEP_MAX  (1 * MIB) /* between lengths of LARGE spans, of which each doubling has eight up to there */
 /* Purged LARGE spans keep their addresses. If that comes to more than LARGE_PURGED_MAX, or this part of a limit on
  * memory, one of LARGE_UNMAP_MIN is unmapped. A smaller one is only if that makes no hole, which would cost a mapping,
  * and from an eighth of that on. */

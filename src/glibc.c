@@ -2,6 +2,7 @@
  * The C library's names for looking at and tuning malloc, with what they mean here (see cadastre.h). A program linked
  * statically must find all of them in one place, or the C library's whole malloc comes in beside ours.
  */
+#include "account.h"
 #include "arenas.h"
 #include "census.h"
 #include "message.h"
@@ -105,7 +106,7 @@ PUBLIC int mallopt(int parameter, int value) {
             arenas_limit_joining((unsigned)value);
         return 1;
     case M_TRIM_THRESHOLD:
-        os_set_retained_min(value < 0 ? PTRDIFF_MAX : (size_t)value);
+        account_set_retained_min(value < 0 ? PTRDIFF_MAX : (size_t)value);
         arenas_keep_contract();
         return 1;
     case M_PERTURB:

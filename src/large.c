@@ -1,4 +1,5 @@
 #include "large.h"
+#include "account.h"
 #include "config.h"
 #include "directory.h"
 #include "message.h"
@@ -68,8 +69,8 @@ static void *take_guarded(size_t size, size_t span, size_t alignment) {
     node->size = size;
     node->guarded = true;
     add_relaxed(&guarded_count, 1);
-    os_account_large_resident((ptrdiff_t)span);
-    os_account_large_live((ptrdiff_t)span);
+    account_add_large_resident((ptrdiff_t)span);
+    account_add_large_live((ptrdiff_t)span);
     lock_release(&lock);
     return block;
 }
@@ -83,7 +84,7 @@ static size_t need_of(size_t span, size_t alignment) {
 static void *publish_unlocking(struct node *node, size_t size) {
     store_relaxed(&node->size, size);
     directory_note_large(node->start, node);
-    os_account_large_live((ptrdiff_t)node->span);
+    account_add_large_live((ptrdiff_t)node->span);
     void *block = (void *)node->start;
     lock_release(&lock);
     return block;
@@ -130,7 +131,7 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
         return NULL;
     }
     *zeroed = true;
-    os_account_large_resident((ptrdiff_t)span);
+    account_add_large_resident((ptrdiff_t)span);
     return publish_unlocking(spans_add((uintptr_t)p, span), size);
 }
 
@@ -148,7 +149,7 @@ static void unmap_span(uintptr_t start, size_t span) {
 
 void large_give_retired_locked(struct node *node) {
     directory_forget_large(node->start);
-    os_account_large_live(-(ptrdiff_t)node->span);
+    account_add_large_live(-(ptrdiff_t)node->span);
     spans_cache(node);
 }
 
@@ -156,8 +157,8 @@ static COLD void give_guarded_unlocking(struct node *node) {
     uintptr_t start = node->start;
     size_t span = node->span;
     directory_forget_large(start);
-    os_account_large_live(-(ptrdiff_t)span);
-    os_account_large_resident(-(ptrdiff_t)span);
+    account_add_large_live(-(ptrdiff_t)span);
+    account_add_large_resident(-(ptrdiff_t)span);
     sub_relaxed(&guarded_count, 1);
     spans_remove(node);
     lock_release(&lock);
@@ -217,7 +218,7 @@ static void cut_tail(struct node *node, size_t span) {
     size_t excess = node->span - span;
     node->span = span;
     struct node *tail = spans_add(node->start + span, excess);
-    os_account_large_live(-(ptrdiff_t)excess);
+    account_add_large_live(-(ptrdiff_t)excess);
     spans_cache(tail);
 }
 
@@ -229,7 +230,7 @@ static bool absorb_next(struct node *node, size_t span) {
             return false;
     bool zeroed;
     struct node *taken = spans_take(node->next, node->next->start, missing, &zeroed);
-    os_account_large_live((ptrdiff_t)taken->span);
+    account_add_large_live((ptrdiff_t)taken->span);
     spans_absorb(node, taken);
     return true;
 }
@@ -293,8 +294,8 @@ void *large_resize(void *block, size_t size, bool may_move) {
     }
     node->span = span;
     node->size = size;
-    os_account_large_live((ptrdiff_t)(span - old_span));
-    os_account_large_resident((ptrdiff_t)(span - old_span));
+    account_add_large_live((ptrdiff_t)(span - old_span));
+    account_add_large_resident((ptrdiff_t)(span - old_span));
     lock_release(&lock);
     return block;
 }
@@ -396,7 +397,7 @@ bool large_unmap_free(void) {
         uintptr_t start = node->start;
         size_t span = node->span;
         if (node->kind == LARGE_CACHED)
-            os_account_large_resident(-(ptrdiff_t)span);
+            account_add_large_resident(-(ptrdiff_t)span);
         spans_remove(node);
         lock_release(&lock);
         if (!os_unmap((void *)start, span)) {

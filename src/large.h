@@ -105,7 +105,7 @@ bool large_find(uintptr_t address, struct large_view *view);
 /* Up to `count` nodes that start at `from` or above, by address. No system call. */
 size_t large_list(uintptr_t from, struct large_view *views, size_t count);
 
-/* The age of the oldest span that could be purged (os_stamp), UINT64_MAX: none. A hint, taken without the lock. */
+/* The age of the oldest span that could be purged (account_stamp), UINT64_MAX: none. A hint, taken without the lock. */
 uint64_t large_oldest(void);
 
 /* Purges `bytes` of the oldest CACHED span, or all of it when it has less; what it came to, 0 when there is none. */

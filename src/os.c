@@ -16,18 +16,9 @@
 #define MAP_FLAGS (MAP_PRIVATE | MAP_ANONYMOUS)
 #define MAP_PROT  (PROT_READ | PROT_WRITE)
 
-static struct account {
-    _Atomic ptrdiff_t live;
-    _Atomic ptrdiff_t retained;
-    _Atomic ptrdiff_t resident;
-} slabs, large;
-static _Atomic size_t resident_peak; /* of what was resident when the excess was last asked for */
 static _Atomic size_t mapped_bytes;
 static _Atomic size_t mapped_bytes_peak;
 static _Atomic size_t purged_bytes; /* so far */
-static _Atomic size_t retained_min = RETAINED_MIN;
-static _Atomic size_t claimed; /* of what may be retained */
-static _Atomic uint64_t stamps;
 
 /* The kernel's page size, or CADASTRE_PAGE_SIZE if that is larger: then we do with 4 KiB pages what we would do with
  * such ones. For tests, which so need no machine that has them. */
@@ -308,85 +299,6 @@ static size_t read_limit(int resource) {
 
 size_t os_memory_limit(void) {
     return min_size(read_limit(RLIMIT_AS), read_limit(RLIMIT_DATA));
-}
-
-/* --------------------------------------------------------------------------------------------- accounting */
-void os_account_live(ptrdiff_t change) {
-    add_relaxed(&slabs.live, change);
-}
-
-void os_account_retained(ptrdiff_t change) {
-    add_relaxed(&slabs.retained, change);
-}
-
-void os_account_resident(ptrdiff_t change) {
-    add_relaxed(&slabs.resident, change);
-}
-
-static void add_as_only_writer(_Atomic ptrdiff_t *bytes, ptrdiff_t change) {
-    store_relaxed(bytes, load_relaxed(bytes) + change);
-}
-
-void os_account_large_live(ptrdiff_t change) {
-    add_as_only_writer(&large.live, change);
-}
-
-void os_account_large_retained(ptrdiff_t change) {
-    add_as_only_writer(&large.retained, change);
-}
-
-void os_account_large_resident(ptrdiff_t change) {
-    add_as_only_writer(&large.resident, change);
-}
-
-/* The halves of a transfer may be seen in either order: never show the negative sum in between. */
-static size_t clamp(ptrdiff_t bytes) {
-    return bytes < 0 ? 0 : (size_t)bytes;
-}
-
-size_t os_live(void) {
-    return clamp(load_relaxed(&slabs.live) + load_relaxed(&large.live));
-}
-
-size_t os_retained(void) {
-    return clamp(load_relaxed(&slabs.retained) + load_relaxed(&large.retained));
-}
-
-bool os_claim(size_t bytes, size_t max) {
-    if (add_relaxed(&claimed, bytes) + bytes <= max)
-        return true;
-    sub_relaxed(&claimed, bytes);
-    return false;
-}
-
-void os_disclaim(size_t bytes) {
-    sub_relaxed(&claimed, bytes);
-}
-
-static size_t excess_of_peak(size_t retained) {
-    size_t resident = clamp(load_relaxed(&slabs.resident) + load_relaxed(&large.resident));
-    size_t peak = load_relaxed(&resident_peak);
-    if (LIKELY(resident <= peak + peak / PEAK_DIVISOR))
-        return 0;
-    size_t excess = min_size(retained, (resident - peak) / 2);
-    store_relaxed(&resident_peak, resident - excess);
-    return excess;
-}
-
-size_t os_retained_excess(void) {
-    size_t retained = os_retained() + load_relaxed(&claimed);
-    size_t least = load_relaxed(&retained_min) + min_size(clamp(load_relaxed(&large.live)), RETAINED_LARGE_MAX);
-    size_t bound = max_size(least, os_live() / RETAINED_DIVISOR);
-    return max_size(retained <= bound ? 0 : retained - bound + min_size(bound / 2, PURGE_BYTES_MIN),
-                    excess_of_peak(retained));
-}
-
-void os_set_retained_min(size_t bytes) {
-    store_relaxed(&retained_min, bytes);
-}
-
-uint64_t os_stamp(void) {
-    return add_relaxed(&stamps, 1);
 }
 
 size_t os_mapped(void) {

@@ -56,42 +56,6 @@ size_t os_memory_limit(void); /* the smaller of RLIMIT_AS and RLIMIT_DATA; SIZE_
 /* Reads a file's beginning, 0-terminated, into `buffer`; gives its length, 0 on any failure. */
 size_t os_read_file(const char *path, char *buffer, size_t capacity);
 
-/* ------------------------------------------------------------------------------------- what is accounted
- * Retained: bytes of empty slabs not purged, and of cached LARGE spans. Live: bytes of blocks that are out of their
- * bitmaps, and of LARGE blocks. Resident: what is retained, and all slabs and LARGE blocks. They change on slow paths
- * only. */
-void os_account_live(ptrdiff_t change);
-void os_account_retained(ptrdiff_t change);
-void os_account_resident(ptrdiff_t change);
-
-/* The same for LARGE, whose lock the caller holds: that makes each a load and a store, where the others are atomic
- * additions, as any arena makes them. */
-void os_account_large_live(ptrdiff_t change);
-void os_account_large_retained(ptrdiff_t change);
-void os_account_large_resident(ptrdiff_t change);
-
-/* The sums. */
-size_t os_live(void);
-size_t os_retained(void);
-
-/* Part of what may be retained, for what a thread keeps; false: all claims together would be above `max`. And back. */
-bool os_claim(size_t bytes, size_t max);
-void os_disclaim(size_t bytes);
-
-/*
- * How many bytes are to be purged: 0, or once the contract's bound is crossed what is retained beyond it and
- * PURGE_BYTES_MIN more; or, when resident bytes pass all that there ever were by an eighth, half of the new, if so much
- * is retained: memory of one kind must not pile up on idle memory of another, but a swing of what is live finds its
- * level.
- */
-size_t os_retained_excess(void);
-
-/* Orders what becomes empty: oldest, smallest. */
-uint64_t os_stamp(void);
-
-/* In place of RETAINED_MIN, from now on. */
-void os_set_retained_min(size_t bytes);
-
 /* Bytes that we have mapped now, and the most there ever were; and all that os_purge has given back so far. */
 size_t os_mapped(void);
 size_t os_mapped_peak(void);

@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define COPY_MAX (1 * MIB)
+#define COPY_MAX (16 * MIB)
 
 static size_t capacity_for(size_t size) {
     return size <= SMALL_MAX ? sizeclasses[sizeclass_of(size)].size : size;

@@ -1,4 +1,5 @@
 #include "spans.h"
+#include "account.h"
 #include "config.h"
 #include "metadata.h"
 #include "os.h"
@@ -43,9 +44,9 @@ static void publish_oldest(void) {
 /* A CACHED node enters the age list, as the newest; and leaves it. Its bytes are retained in between. */
 static void retain(struct node *node) {
     node->retained = true;
-    node->stamp = os_stamp();
+    node->stamp = account_stamp();
     list_append(&age, node);
-    os_account_large_retained((ptrdiff_t)node->span);
+    account_add_large_retained((ptrdiff_t)node->span);
     publish_oldest();
 }
 
@@ -54,7 +55,7 @@ static void release(struct node *node) {
         return;
     node->retained = false;
     list_remove(&age, node);
-    os_account_large_retained(-(ptrdiff_t)node->span);
+    account_add_large_retained(-(ptrdiff_t)node->span);
     publish_oldest();
 }
 
@@ -270,7 +271,7 @@ struct node *spans_take(struct node *node, uintptr_t at, size_t span, bool *zero
     store_release(&node->kind, LARGE_LIVE);
     note_runs(node);
     purged -= cold;
-    os_account_large_resident((ptrdiff_t)cold);
+    account_add_large_resident((ptrdiff_t)cold);
     *zeroed = cold == node->span;
     return node;
 }
@@ -281,7 +282,7 @@ struct node *spans_purge_begin(struct node *node, size_t span) {
     forget_runs(node);
     release(node);
     spanbins_remove(WARM_SPANS, node);
-    os_account_large_resident(-(ptrdiff_t)node->span);
+    account_add_large_resident(-(ptrdiff_t)node->span);
     store_relaxed(&node->kind, LARGE_BUSY);
     note_runs(node);
     list_append(&busy, node);
@@ -293,7 +294,7 @@ static struct node *end_purge(struct node *node, bool zeroed) {
     if (zeroed)
         purged += node->span;
     else
-        os_account_large_resident((ptrdiff_t)node->span);
+        account_add_large_resident((ptrdiff_t)node->span);
     return make_free(node, zeroed ? LARGE_PURGED : LARGE_CACHED, zeroed);
 }
 

@@ -128,6 +128,7 @@ static const struct row heap_rows[] = {
     ROW(cadastre_stats, large_free, "LARGE spans free"),
     ROW(cadastre_stats, mapped_peak, "most bytes mapped"),
     ROW(cadastre_stats, purged, "bytes purged so far"),
+    ROW(cadastre_stats, swing, "retained for swings"),
     ROW(cadastre_stats, metadata_used, "metadata bytes used"),
 };
 

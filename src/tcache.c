@@ -1,4 +1,5 @@
 #include "tcache.h"
+#include "account.h"
 #include "large.h"
 #include "message.h"
 #include "metadata.h"
@@ -301,7 +302,7 @@ static bool make_room(struct tcache *cache, size_t span) {
         give_up(cache, RETIRED_FLUSH, SIZE_MAX);
     size_t bytes = cache->retired_bytes + span;
     if (bytes > cache->retired_claim) {
-        if (os_claim(bytes - cache->retired_claim, arenas_zone_size()))
+        if (account_claim(bytes - cache->retired_claim, arenas_zone_size()))
             cache->retired_claim = bytes;
         else if (span <= cache->retired_claim)
             give_up(cache, 0, cache->retired_claim - span);
@@ -332,7 +333,7 @@ bool tcache_keep_large_slowly(struct tcache *cache, void *block) {
 /* What is left of `count`, and of the claim. */
 static void give_up_for_good(struct tcache *cache, unsigned count) {
     give_up(cache, count, SIZE_MAX);
-    os_disclaim(cache->retired_claim - cache->retired_bytes);
+    account_disclaim(cache->retired_claim - cache->retired_bytes);
     cache->retired_claim = cache->retired_bytes;
     arenas_keep_contract();
 }

@@ -3,6 +3,7 @@
  * between, the register, the heap's own check and the statistics must agree with the model. Four threads take turns, so
  * that a run can be repeated; what the kernel refuses is a part of the input.
  */
+#include "account.h"
 #include "arenas.h"
 #include "cadastre.h"
 #include "config.h"
@@ -505,7 +506,7 @@ static void do_trim(struct slot *slot, const struct operation *op) {
         arenas_purge_all();
         break;
     case 2:
-        os_set_retained_min((size_t)op->high << 12);
+        account_set_retained_min((size_t)op->high << 12);
         arenas_keep_contract();
         break;
     default:
@@ -645,7 +646,7 @@ static void start_anew(void) {
     cadastre_option_set("SCRIBBLE", "0");
     cadastre_option_set("PERTURB", "0");
     cadastre_option_set("CHECK_EACH", "0");
-    os_set_retained_min(RETAINED_MIN);
+    account_set_retained_min(RETAINED_MIN);
     arenas_limit_joining(ARENAS_MAX);
     process_drain();
     arenas_purge_all();

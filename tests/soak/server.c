@@ -185,8 +185,8 @@ int main(int argc, char **argv) {
     options.mib = mem_bound(options.mib * MIB) / MIB;
     diag("%zu MiB live at the most", options.mib);
     seed = random_seed();
-    if (is_planted("retained"))
-        mallopt(M_TRIM_THRESHOLD, -1);
+    /* A bound without what is learned of swings: that depends on the time that they take. */
+    mallopt(M_TRIM_THRESHOLD, is_planted("retained") ? -1 : 16 * MIB);
     for (size_t i = 0; i < PHASES; i++)
         names[i] = phases[i].name;
 

@@ -1,4 +1,5 @@
 /* Arenas: batches, units and zones that serve another class without a new mapping, and the retention contract. */
+#include "account.h"
 #include "arenas.h"
 #include "large.h"
 #include "os.h"
@@ -198,7 +199,7 @@ static void idle_units(struct arena *arena) {
 }
 
 static bool contract_holds(void) {
-    return os_retained() <= max_size(16 * MIB, os_live() / 8);
+    return account_retained() <= max_size(16 * MIB, account_live() / 8);
 }
 
 /* Far more than the contract lets be retained comes back, bit by bit. */
@@ -212,7 +213,7 @@ static void contract(struct arena *arena) {
         arenas_keep_contract();
         broken += !contract_holds();
     }
-    ok(broken == 0 && os_retained() > 0, "80 MiB come back: retained <= max(16 MiB, live / 8) after every flush");
+    ok(broken == 0 && account_retained() > 0, "80 MiB come back: retained <= max(16 MiB, live / 8) after every flush");
 }
 
 static void random_use(struct arena *arena) {
@@ -241,7 +242,7 @@ static void random_use(struct arena *arena) {
     }
     ok(broken == 0, "and the contract kept after every flush");
     arenas_purge_all();
-    ok(os_retained() == 0 && arena_is_valid(arena), "nothing is retained after a purge of all");
+    ok(account_retained() == 0 && arena_is_valid(arena), "nothing is retained after a purge of all");
 }
 
 static void no_new_peak(struct arena *arena) {
@@ -255,13 +256,13 @@ static void no_new_peak(struct arena *arena) {
     large_unmap_free();
     flush(arena, held[0], got);
     arenas_keep_contract();
-    size_t retained = os_retained();
+    size_t retained = account_retained();
     void *low = large_take(MIB, MIB, 1, &zeroed);
     arenas_keep_contract();
-    ok(retained > 9 * MIB && os_retained() == retained, "below the peak nothing is purged");
+    ok(retained > 9 * MIB && account_retained() == retained, "below the peak nothing is purged");
     void *high = large_take(300 * MIB, 300 * MIB, 1, &zeroed);
     arenas_keep_contract();
-    ok(os_retained() == 0, "a new peak is reached with nothing retained");
+    ok(account_retained() == 0, "a new peak is reached with nothing retained");
     large_give(low);
     large_give(high);
     arenas_keep_contract();

@@ -3,6 +3,7 @@
  * retained, what is mapped, and what each arena's counters say; after every few hundred random operations.
  */
 #include "census.h"
+#include "account.h"
 #include "arenas.h"
 #include "history.h"
 #include "large.h"
@@ -50,8 +51,8 @@ static void check(size_t number) {
     const struct cadastre_memory *mapped = &stats.mapped;
     census_all(&stats, NULL);
     compare("live", number, mapped->live + mapped->rounding + mapped->caches + mapped->outgoing + mapped->retired,
-            os_live());
-    compare("retained", number, mapped->retained, os_retained());
+            account_live());
+    compare("retained", number, mapped->retained, account_retained());
     compare("mapped", number, mapped->total, os_mapped());
     compare("other", number, mapped->other, 0);
     for (unsigned i = 0; i < arenas_count(); i++) {

@@ -1,5 +1,6 @@
 /* The LARGE tree: coalescing without new mappings, resizing in place, and random use against a model. */
 #include "large.h"
+#include "account.h"
 #include "config.h"
 #include "os.h"
 #include "tap.h"
@@ -52,7 +53,7 @@ static void zeroes(void) {
     large_give(warm);
     while (large_purge_oldest(SIZE_MAX) > 0)
         ;
-    ok(os_retained() == 0 && large_oldest() == UINT64_MAX, "purging leaves nothing retained");
+    ok(account_retained() == 0 && large_oldest() == UINT64_MAX, "purging leaves nothing retained");
     char *purged = large_take(MIB, MIB, 1, &zeroed);
     ok(purged == block && zeroed && purged[5] == 0, "a purged one keeps its addresses and is zero");
     large_give(purged);
@@ -73,23 +74,23 @@ static void runs(void) {
     char *low = half_purged();
     struct large_view views[2];
     ok(large_list(0, views, 2) == 2 && views[0].kind == LARGE_CACHED && views[1].kind == LARGE_PURGED &&
-           views[0].start + views[0].span == views[1].start && os_retained() == 2 * MIB,
+           views[0].start + views[0].span == views[1].start && account_retained() == 2 * MIB,
        "cached and purged pages side by side are known apart");
     size_t mapped = os_mapped();
     low[MIB] = 1;
     bool zeroed;
     char *block = large_take(3 * MIB, 3 * MIB, 1, &zeroed);
     ok(block == low && !zeroed && os_mapped() == mapped, "and serve one block together, which is not known to be zero");
-    ok(os_retained() == 0 && large_is_valid(), "whose cached pages are no longer retained");
+    ok(account_retained() == 0 && large_is_valid(), "whose cached pages are no longer retained");
     ok(large_resize(block, 4 * MIB, false) == block && os_mapped() == mapped, "a block grows into what follows");
     large_give(block);
-    ok(os_retained() == 4 * MIB && large_purge_oldest(MIB) == MIB && os_retained() == 3 * MIB,
+    ok(account_retained() == 4 * MIB && large_purge_oldest(MIB) == MIB && account_retained() == 3 * MIB,
        "as much is purged as is asked for");
     block = large_take(MIB, MIB, 256 * 1024, &zeroed);
     ok(block >= low && block + MIB <= low + 3 * MIB && !zeroed, "what is cached is taken first");
     large_give(block);
     large_unmap_free();
-    ok(os_retained() == 0 && large_is_valid(), "and all of it can be unmapped");
+    ok(account_retained() == 0 && large_is_valid(), "and all of it can be unmapped");
 }
 
 static struct {

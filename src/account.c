@@ -2,15 +2,17 @@
 #include "config.h"
 #include <time.h>
 
+/* Each line of memory has what is written on the same paths. */
+#define LINE 64
 static struct {
-    _Atomic ptrdiff_t live;
-    _Atomic ptrdiff_t retained;
+    _Alignas(LINE) _Atomic ptrdiff_t live;
+    _Alignas(LINE) _Atomic ptrdiff_t retained;
     _Atomic ptrdiff_t resident;
 } slabs, large;
-static _Atomic size_t resident_peak; /* of what was resident when the excess was last asked for */
+static _Alignas(LINE) _Atomic uint64_t stamps;
+static _Alignas(LINE) _Atomic size_t claimed; /* of what may be retained */
+static _Atomic size_t resident_peak;          /* of what was resident when the excess was last asked for */
 static _Atomic size_t retained_min = RETAINED_MIN;
-static _Atomic size_t claimed; /* of what may be retained */
-static _Atomic uint64_t stamps;
 
 /* Threads may spoil these for each other by a slab or two: nothing but the bound depends on them. */
 static struct {
@@ -150,11 +152,16 @@ static size_t excess_of_peak(size_t retained) {
 
 size_t account_excess(void) {
     size_t retained = account_retained() + load_relaxed(&claimed);
-    size_t least = load_relaxed(&retained_min) + min_size(clamp(load_relaxed(&large.live)), RETAINED_LARGE_MAX);
-    size_t bound = max_size(least, account_live() / RETAINED_DIVISOR);
+    size_t excess = 0;
+    size_t bound = load_relaxed(&retained_min);
+    if (retained > bound) {
+        bound += min_size(clamp(load_relaxed(&large.live)), RETAINED_LARGE_MAX);
+        bound = max_size(bound, account_live() / RETAINED_DIVISOR);
+    }
     bound += update_swing(retained <= bound);
-    return max_size(retained <= bound ? 0 : retained - bound + min_size(bound / 2, PURGE_BYTES_MIN),
-                    excess_of_peak(retained));
+    if (retained > bound)
+        excess = retained - bound + min_size(bound / 2, PURGE_BYTES_MIN);
+    return max_size(excess, excess_of_peak(retained));
 }
 
 void account_set_retained_min(size_t bytes) {

@@ -78,8 +78,8 @@
 #define REFILL_BYTES          CRAMPED_OR(64, 8 * KIB) /* of the blocks that one refill takes, or one block; ... */
 #define REFILL_ENTRIES        CRAMPED_OR(2, 32)       /* ... of TINY so many, in so many bytes; ... */
 #define REFILL_BYTES_MAX      CRAMPED_OR(128, 16 * KIB)
-#define CACHES_FEW            CRAMPED_OR(2, 8)                /* ... and half of it, if more threads have caches */
-#define MAGAZINE_BYTES_MAX    CRAMPED_OR(4 * KIB, 64 * KIB)   /* of the blocks that one magazine may hold */
+#define CACHES_FEW            CRAMPED_OR(2, 8) /* ... half of it, if more threads have caches; else more (tcache.c) */
+#define MAGAZINE_BYTES_MAX    CRAMPED_OR(4 * KIB, 256 * KIB)  /* of the blocks that one magazine may hold */
 #define TCACHE_BYTES_MAX      CRAMPED_OR(64 * KIB, 4 * MIB)   /* of the blocks that one thread's may hold, ... */
 #define TCACHES_BYTES_MAX     CRAMPED_OR(256 * KIB, 32 * MIB) /* ... shared by all threads when they are many; ... */
 #define TCACHE_BYTES_MIN      CRAMPED_OR(4 * KIB, 64 * KIB)   /* ... but so much, at the least */

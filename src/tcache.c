@@ -142,10 +142,11 @@ static void sweep(struct tcache *cache, unsigned busy_class) {
     cache->swept_held[class] = (uint16_t)held;
 }
 
-/* Each refill costs a few cache lines that other threads have written, however much it takes; but what each of many
- * threads holds in advance adds up. */
+/* Each refill costs a few cache lines that other threads have written, however much it takes: a magazine that has grown
+ * takes a quarter of what it can hold. But what each of many threads holds in advance adds up. */
 static size_t refill_wanted(const struct magazine *magazine) {
-    return load_relaxed(&caches_in_use) <= CACHES_FEW ? magazine->refill : (magazine->refill + 1U) / 2;
+    return load_relaxed(&caches_in_use) <= CACHES_FEW ? max_size(magazine->refill, entries_of(magazine) / 4)
+                                                      : (magazine->refill + 1U) / 2;
 }
 
 bool tcache_refill(struct tcache *cache, unsigned class) {

@@ -140,10 +140,22 @@ uint64_t account_stamp(void) {
     return add_relaxed(&stamps, 1);
 }
 
+static size_t resident_now(void) {
+    return clamp(load_relaxed(&slabs.resident) + load_relaxed(&large.resident));
+}
+
+static bool is_beyond_peak(size_t resident, size_t peak) {
+    return resident > peak + peak / PEAK_DIVISOR;
+}
+
+bool account_is_beyond_peak(void) {
+    return is_beyond_peak(resident_now(), load_relaxed(&resident_peak));
+}
+
 static size_t excess_of_peak(size_t retained) {
-    size_t resident = clamp(load_relaxed(&slabs.resident) + load_relaxed(&large.resident));
+    size_t resident = resident_now();
     size_t peak = load_relaxed(&resident_peak);
-    if (LIKELY(resident <= peak + peak / PEAK_DIVISOR))
+    if (LIKELY(!is_beyond_peak(resident, peak)))
         return 0;
     size_t excess = min_size(retained, (resident - peak) / 2);
     store_relaxed(&resident_peak, resident - excess);

@@ -39,6 +39,9 @@ uint64_t account_stamp(void);
  */
 size_t account_excess(void);
 
+/* Whether it will ask for something because of that peak. */
+bool account_is_beyond_peak(void);
+
 /*
  * What may be retained beyond the bound, since the contract has purged it and it was resident again at once: a swing of
  * what is live, which would pay for the same page faults each time. A part of what is so found comes to it each time,

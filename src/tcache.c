@@ -48,6 +48,75 @@ static void report_twice(size_t doubles, void *block) {
     message_end_misuse(buffer, count, NULL);
 }
 
+/* ---------------------------------------------------------------------------------------------- LARGE blocks */
+/* The first of them go to all: `count`, and more until the rest come to `bytes` at the most. */
+static void give_up(struct tcache *cache, unsigned count, size_t bytes) {
+    unsigned given = 0;
+    large_lock(); /* the child of a fork sees all of it, or nothing */
+    for (; given < count || cache->retired_bytes > bytes; given++) {
+        large_give_retired_locked(load_relaxed(&cache->retired[given]));
+        cache->retired_bytes -= cache->retired_spans[given];
+    }
+    unsigned rest = load_relaxed(&cache->retired_count) - given;
+    for (unsigned i = 0; i < rest; i++) {
+        store_relaxed(&cache->retired[i], load_relaxed(&cache->retired[given + i]));
+        cache->retired_spans[i] = cache->retired_spans[given + i];
+    }
+    store_relaxed(&cache->retired_count, rest);
+    large_unlock();
+}
+
+/* For one more, of `span` bytes. */
+static bool make_room(struct tcache *cache, size_t span) {
+    if (load_relaxed(&cache->retired_count) == RETIRED_MAX)
+        give_up(cache, RETIRED_FLUSH, SIZE_MAX);
+    size_t bytes = cache->retired_bytes + span;
+    if (bytes > cache->retired_claim) {
+        if (account_claim(bytes - cache->retired_claim, arenas_zone_size()))
+            cache->retired_claim = bytes;
+        else if (span <= cache->retired_claim)
+            give_up(cache, 0, cache->retired_claim - span);
+        else
+            return false;
+    }
+    return true;
+}
+
+bool tcache_keep_large_slowly(struct tcache *cache, void *block) {
+    size_t span;
+    if (!tcache_is_real(cache))
+        return false;
+    struct node *node = large_retire(block, arenas_zone_size(), &span);
+    if (node == NULL)
+        return false;
+    if (make_room(cache, span)) {
+        tcache_list_large(cache, node, span);
+    } else {
+        large_lock();
+        large_give_retired_locked(node);
+        large_unlock();
+    }
+    arenas_keep_contract();
+    return true;
+}
+
+/* What is left of `count`, and of the claim. */
+static void give_up_for_good(struct tcache *cache, unsigned count) {
+    give_up(cache, count, SIZE_MAX);
+    account_disclaim(cache->retired_claim - cache->retired_bytes);
+    cache->retired_claim = cache->retired_bytes;
+    arenas_keep_contract();
+}
+
+void tcache_give_up_large(struct tcache *cache) {
+    give_up_for_good(cache, (load_relaxed(&cache->retired_count) + 1) / 2);
+}
+
+static void drain_large(struct tcache *cache) {
+    if (cache->retired_claim > 0)
+        give_up_for_good(cache, load_relaxed(&cache->retired_count));
+}
+
 /* ------------------------------------------------------------------------------------------------ magazines */
 static size_t entries_of(const struct magazine *magazine) {
     return (size_t)(magazine->limit - magazine->base);
@@ -163,7 +232,9 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
         size_t got = arena_refill_locked(cache->owner, class, magazine->base, want);
         store_release(&magazine->top, magazine->base + got);
         arena_unlock(cache->owner);
-        arenas_keep_contract(); /* a slab may have been carved */
+        if (cache->retired_claim > 0 && account_is_beyond_peak()) /* slabs grow, which cannot use these */
+            drain_large(cache);
+        arenas_keep_contract();
         if (got > 0)
             return true;
         if (!arena_grow(cache->owner, class, arenas_zone_size()))
@@ -277,75 +348,6 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
     *state = load_relaxed(entry.state);
     slab_set_size(directory_find((uintptr_t)entry.block), entry.state, size);
     return entry.block;
-}
-
-/* ---------------------------------------------------------------------------------------------- LARGE blocks */
-/* The first of them go to all: `count`, and more until the rest come to `bytes` at the most. */
-static void give_up(struct tcache *cache, unsigned count, size_t bytes) {
-    unsigned given = 0;
-    large_lock(); /* the child of a fork sees all of it, or nothing */
-    for (; given < count || cache->retired_bytes > bytes; given++) {
-        large_give_retired_locked(load_relaxed(&cache->retired[given]));
-        cache->retired_bytes -= cache->retired_spans[given];
-    }
-    unsigned rest = load_relaxed(&cache->retired_count) - given;
-    for (unsigned i = 0; i < rest; i++) {
-        store_relaxed(&cache->retired[i], load_relaxed(&cache->retired[given + i]));
-        cache->retired_spans[i] = cache->retired_spans[given + i];
-    }
-    store_relaxed(&cache->retired_count, rest);
-    large_unlock();
-}
-
-/* For one more, of `span` bytes. */
-static bool make_room(struct tcache *cache, size_t span) {
-    if (load_relaxed(&cache->retired_count) == RETIRED_MAX)
-        give_up(cache, RETIRED_FLUSH, SIZE_MAX);
-    size_t bytes = cache->retired_bytes + span;
-    if (bytes > cache->retired_claim) {
-        if (account_claim(bytes - cache->retired_claim, arenas_zone_size()))
-            cache->retired_claim = bytes;
-        else if (span <= cache->retired_claim)
-            give_up(cache, 0, cache->retired_claim - span);
-        else
-            return false;
-    }
-    return true;
-}
-
-bool tcache_keep_large_slowly(struct tcache *cache, void *block) {
-    size_t span;
-    if (!tcache_is_real(cache))
-        return false;
-    struct node *node = large_retire(block, arenas_zone_size(), &span);
-    if (node == NULL)
-        return false;
-    if (make_room(cache, span)) {
-        tcache_list_large(cache, node, span);
-    } else {
-        large_lock();
-        large_give_retired_locked(node);
-        large_unlock();
-    }
-    arenas_keep_contract();
-    return true;
-}
-
-/* What is left of `count`, and of the claim. */
-static void give_up_for_good(struct tcache *cache, unsigned count) {
-    give_up(cache, count, SIZE_MAX);
-    account_disclaim(cache->retired_claim - cache->retired_bytes);
-    cache->retired_claim = cache->retired_bytes;
-    arenas_keep_contract();
-}
-
-void tcache_give_up_large(struct tcache *cache) {
-    give_up_for_good(cache, (load_relaxed(&cache->retired_count) + 1) / 2);
-}
-
-static void drain_large(struct tcache *cache) {
-    if (cache->retired_claim > 0)
-        give_up_for_good(cache, load_relaxed(&cache->retired_count));
 }
 
 /* ------------------------------------------------------------------------------------------------ life cycle */

@@ -115,6 +115,23 @@ static void half_stays(void) {
     release(0, kept);
 }
 
+static uint64_t kept_by_threads(void) {
+    struct cadastre_stats stats;
+    cadastre_stats(&stats, sizeof stats);
+    return stats.mapped.retired;
+}
+
+/* A thread's LARGE spans are of no use to its small blocks: when these need more memory than ever, the spans go. */
+static void small_after_large(void) {
+    void *block = malloc(6 * MIB);
+    check(block, "no memory");
+    free(block);
+    check(kept_by_threads() >= 6 * MIB, "the thread does not keep the span");
+    release(0, fill(0, mem_bound(32 * MIB), 64, 1024, 1));
+    diag("%zu KiB of spans are kept", (size_t)kept_by_threads() / KIB);
+    check(kept_by_threads() == 0, "the thread still keeps it");
+}
+
 /* ------------------------------------------------------------------------------------------- on threads */
 static size_t share;
 static size_t counts[THREADS];
@@ -231,6 +248,7 @@ static const struct test_case cases[] = {
     {"a heap of all sizes", all_sizes},
     {"a heap of all sizes, six times, with a bound of its own", six_times},
     {"half of a heap", half_stays},
+    {"small blocks after a LARGE one", small_after_large},
     {"threads' heaps, freed by the main thread", by_another_thread},
     {"threads' heaps, freed by other threads when theirs have ended", by_new_threads},
     {"threads' heaps, freed by each other", by_each_other},

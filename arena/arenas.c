@@ -140,7 +140,9 @@ static size_t purge(size_t bytes) {
 }
 
 void arenas_keep_contract(void) {
-    size_t excess, purged;
+    size_t excess = account_excess_of_peak(), purged;
+    if (UNLIKELY(excess > 0))
+        purge(excess);
     while (UNLIKELY((excess = account_excess()) > 0) && (purged = purge(excess)) > 0)
         account_note_purged(purged);
 }

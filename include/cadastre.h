@@ -374,7 +374,7 @@ size_t cadastre_malloc_good_size(size_t size) CADASTRE_NOEXCEPT;
  *               keepcost  bytes that malloc_trim could give back at once: retained
  *   malloc_trim(pad)      gives back what is retained and what idle caches hold, whatever `pad` is; 1: there was some
  *   mallopt     M_ARENA_MAX       threads that start from now on are spread over so many arenas
- *               M_TRIM_THRESHOLD  in place of 16 MiB in the bound on what is retained, which swings no longer exceed;
+ *               M_TRIM_THRESHOLD  in place of 8 MiB in the bound on what is retained, which swings no longer exceed;
  *                                 -1: no bound, but that idle memory still goes before the process uses more than it
  *                                 ever did
  *               M_PERTURB         as CADASTRE_PERTURB; 0, and nothing is done, if no debugging mode was on at start

@@ -152,28 +152,25 @@ bool account_is_beyond_peak(void) {
     return is_beyond_peak(resident_now(), load_relaxed(&resident_peak));
 }
 
-static size_t excess_of_peak(size_t retained) {
+size_t account_excess_of_peak(void) {
     size_t resident = resident_now();
     size_t peak = load_relaxed(&resident_peak);
     if (LIKELY(!is_beyond_peak(resident, peak)))
         return 0;
-    size_t excess = min_size(retained, (resident - peak) / 2);
+    size_t excess = min_size(account_retained(), (resident - peak) / 2);
     store_relaxed(&resident_peak, resident - excess);
     return excess;
 }
 
 size_t account_excess(void) {
     size_t retained = account_retained() + load_relaxed(&claimed);
-    size_t excess = 0;
     size_t bound = load_relaxed(&retained_min);
     if (retained > bound) {
         bound += min_size(clamp(load_relaxed(&large.live)), RETAINED_LARGE_MAX);
         bound = max_size(bound, account_live() / RETAINED_DIVISOR);
     }
     bound += update_swing(retained <= bound);
-    if (retained > bound)
-        excess = retained - bound + min_size(bound / 2, PURGE_BYTES_MIN);
-    return max_size(excess, excess_of_peak(retained));
+    return retained <= bound ? 0 : retained - bound + min_size(bound / 2, PURGE_BYTES_MIN);
 }
 
 void account_set_retained_min(size_t bytes) {

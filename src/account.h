@@ -31,15 +31,15 @@ void account_disclaim(size_t bytes);
 /* Orders what becomes empty: oldest, smallest. */
 uint64_t account_stamp(void);
 
-/*
- * How many bytes are to be purged: 0; or once the contract's bound (config.h) is crossed what is retained beyond it, and
- * PURGE_BYTES_MIN more; or, when resident bytes pass all that there ever were by an eighth, half of the new, if so much
- * is retained: memory of one kind must not pile up on idle memory of another, but a swing of what is live finds its
- * level.
- */
+/* How many bytes are to be purged: 0, or once the contract's bound (config.h) is crossed what is retained beyond it, and
+ * PURGE_BYTES_MIN more. */
 size_t account_excess(void);
 
-/* Whether it will ask for something because of that peak. */
+/* The same where resident bytes pass all that there ever were by an eighth: half of the new, if so much is retained.
+ * Memory of one kind must not pile up on idle memory of another, but a swing of what is live finds its level. */
+size_t account_excess_of_peak(void);
+
+/* Whether that is more than 0 now. */
 bool account_is_beyond_peak(void);
 
 /*

@@ -80,7 +80,7 @@
 #define REFILL_BYTES_MAX      CRAMPED_OR(128, 16 * KIB)
 #define CACHES_FEW            CRAMPED_OR(2, 8) /* ... half of it, if more threads have caches; else more (tcache.c) */
 #define MAGAZINE_BYTES_MAX    CRAMPED_OR(4 * KIB, 256 * KIB)  /* of the blocks that one magazine may hold */
-#define TCACHE_BYTES_MAX      CRAMPED_OR(64 * KIB, 4 * MIB)   /* of the blocks that one thread's may hold, ... */
+#define TCACHE_BYTES_MAX      CRAMPED_OR(64 * KIB, 8 * MIB)   /* of the blocks that one thread's may hold, ... */
 #define TCACHES_BYTES_MAX     CRAMPED_OR(256 * KIB, 32 * MIB) /* ... shared by all threads when they are many; ... */
 #define TCACHE_BYTES_MIN      CRAMPED_OR(4 * KIB, 64 * KIB)   /* ... but so much, at the least */
 #define SWEEP_PERIOD          CRAMPED_OR(2, 16)              /* refills and full magazines between looks at idle ones */
@@ -93,16 +93,16 @@
 
 /* --------------------------------------------------------------------------------------- what is kept */
 /* Retained and claimed <= max(RETAINED_MIN + min(live of LARGE, RETAINED_LARGE_MAX), live / RETAINED_DIVISOR). */
-#define RETAINED_MIN       CRAMPED_OR(256 * KIB, 16 * MIB)
+#define RETAINED_MIN       CRAMPED_OR(256 * KIB, 8 * MIB)
 #define RETAINED_DIVISOR   8
 #define RETAINED_LARGE_MAX CRAMPED_OR(256 * KIB, 24 * MIB)
 #define PEAK_DIVISOR       8 /* the most that was resident may be passed by this part of it, whatever is retained */
-/* What is resident again SWING_AGAIN_MS after it was purged, at the most, is a swing: a part of it may be retained beyond
- * the bound, up to SWING_MAX together, until none of that was in use for SWING_UNUSED_MS. */
+/* What is resident again SWING_AGAIN_MS after it was purged, at the most, is a swing: a part of it may be retained
+ * beyond the bound, up to SWING_MAX together, until none of that was in use for SWING_UNUSED_MS. */
 #define SWING_AGAIN_MS  20
 #define SWING_UNUSED_MS 200
 #define SWING_DIVISOR   8
-#define SWING_MAX       CRAMPED_OR(256 * KIB, 64 * MIB)
+#define SWING_MAX       CRAMPED_OR(256 * KIB, 72 * MIB)
 #define PURGE_BYTES_MIN CRAMPED_OR(64 * KIB, 1 * MIB) /* beyond what is asked for, so as to ask less often */
 #define PURGE_RUN_UNITS CRAMPED_OR(2, 16)             /* one madvise at the most */
 #define LARGE_STEP_MAX  (1 * MIB) /* between lengths of LARGE spans, of which each doubling has eight up to there */

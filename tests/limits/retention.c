@@ -1,7 +1,7 @@
 /*
- * The retention contract, seen from outside: when a heap is freed, the memory goes back to the kernel but for max(16
+ * The retention contract, seen from outside: when a heap is freed, the memory goes back to the kernel but for max(8
  * MiB + min(live of LARGE, 24 MiB), live / 8), and an allowance for what the contract leaves out: thread caches, at
- * most 4 MiB for each thread, and the allocator's own metadata, at most 1/24 of the heap at its largest; and for what
+ * most 8 MiB for each thread, and the allocator's own metadata, at most 1/24 of the heap at its largest; and for what
  * it learns of swings, an eighth of the heap for each but the first. Each case is a process of its own.
  */
 #include "cadastre.h"
@@ -39,8 +39,8 @@ static void release(size_t first, size_t count) {
 
 /* What may stay resident above `before`, once all but `live` bytes of a heap of `heap` bytes are freed. */
 static void falls_after(size_t swings, size_t before, size_t heap, size_t live, size_t threads) {
-    size_t retained = live / 8 > 16 * MIB ? live / 8 : 16 * MIB;
-    size_t allowance = threads * 4 * MIB + heap / 24 + swings * heap / 8, after = resident();
+    size_t retained = live / 8 > 8 * MIB ? live / 8 : 8 * MIB;
+    size_t allowance = threads * 8 * MIB + heap / 24 + swings * heap / 8, after = resident();
     size_t may_stay = before + retained + allowance;
     diag("%zu MiB freed of %zu: resident %zu MiB; at most %zu may be (%zu before, %zu retained, %zu allowance)",
          (heap - live) / MIB, heap / MIB, after / MIB, may_stay / MIB, before / MIB, retained / MIB, allowance / MIB);
@@ -71,7 +71,7 @@ static void one_thread(size_t low, size_t high) {
 /* A bound that was asked for holds however often. */
 static void six_times(void) {
     size_t heap = mem_bound(HEAP);
-    mallopt(M_TRIM_THRESHOLD, 16 * MIB);
+    mallopt(M_TRIM_THRESHOLD, 8 * MIB);
     touch_table();
     size_t before = resident();
     for (uint64_t round = 0; round < 6; round++) {

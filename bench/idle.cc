@@ -14,8 +14,9 @@ namespace suite {
 namespace {
 
 constexpr size_t TOTAL = 64 << 20; // bytes, all threads together
+constexpr int SWINGS = 20;
 
-enum End { FREED, CHURNED_AND_FREED, A_TENTH_LEFT, NOTHING_FREED };
+enum End { FREED, SWUNG, CHURNED_AND_FREED, A_TENTH_LEFT, NOTHING_FREED };
 
 struct Kind {
     size_t mean;
@@ -67,11 +68,18 @@ void run_load(Worker &worker) {
     };
     auto drop = [&](size_t i) {
         std::free(held[i].block);
-        held[i].size = 0;
+        held[i] = {};
     };
     for (size_t i = 0; i < slots; i++)
         replace_at(i);
-    if (load.end != FREED)
+    if (load.end == SWUNG)
+        for (int swings = 1; swings < SWINGS; swings++) {
+            for (size_t i = 0; i < slots; i++)
+                drop(i);
+            for (size_t i = 0; i < slots; i++)
+                replace_at(i);
+        }
+    else if (load.end != FREED)
         for (size_t i = 0; i < 2 * slots; i++)
             replace_at(random.below(slots));
     meet();
@@ -126,6 +134,7 @@ void add_idle() {
         const char *name, *what;
         End end;
     } ends[] = {{"freed", ", freed in the same order", FREED},
+                {"swung", ", freed in the same order, twenty times", SWUNG},
                 {"churned", ", replaced at random for a while, then freed", CHURNED_AND_FREED},
                 {"tenth", ", replaced at random for a while, then all freed but a tenth", A_TENTH_LEFT},
                 {"live", ", replaced at random for a while, and none freed", NOTHING_FREED}};

@@ -136,6 +136,10 @@ void account_disclaim(size_t bytes) {
     sub_relaxed(&claimed, bytes);
 }
 
+void account_set_claimed(size_t bytes) {
+    store_relaxed(&claimed, bytes);
+}
+
 uint64_t account_stamp(void) {
     return add_relaxed(&stamps, 1);
 }

@@ -28,6 +28,9 @@ size_t account_retained(void);
 bool account_claim(size_t bytes, size_t max);
 void account_disclaim(size_t bytes);
 
+/* In a child of fork, whose other threads vanished between a claim and the note of it: all that is claimed. */
+void account_set_claimed(size_t bytes);
+
 /* Orders what becomes empty: oldest, smallest. */
 uint64_t account_stamp(void);
 

@@ -508,25 +508,31 @@ void tcache_drain_parked(void) {
     }
 }
 
-/* The thread may have vanished between a change of the list and of what is known of it. */
-static void measure_retired(struct tcache *cache) {
+/* The thread may have vanished between a change of the list and of what is known of it. Gives its claim, which is all
+ * that it keeps. */
+static size_t measure_retired(struct tcache *cache) {
     cache->retired_bytes = 0;
     for (unsigned i = load_relaxed(&cache->retired_count); i-- > 0;) {
         cache->retired_spans[i] = load_relaxed(&cache->retired[i])->span;
         cache->retired_bytes += cache->retired_spans[i];
     }
+    cache->retired_claim = cache->retired_bytes;
+    return cache->retired_claim;
 }
 
 void tcache_adopt_orphans(void) {
+    size_t claims = tcache_is_real(tcache_current) ? tcache_current->retired_claim : 0;
     store_relaxed(&caches_in_use, tcache_is_real(tcache_current));
     for (unsigned i = 0; i < arenas_count(); i++) {
         struct tcache *mine = NULL;
         struct tcache *last = NULL;
+        for (struct tcache *cache = lists[i].parked; cache != NULL; cache = cache->next)
+            claims += measure_retired(cache);
         for (struct tcache *cache = lists[i].active; cache != NULL; cache = cache->next) {
             if (cache == tcache_current)
                 mine = cache;
             else
-                measure_retired(cache);
+                claims += measure_retired(cache);
             last = cache;
         }
         if (mine != NULL) {
@@ -544,4 +550,5 @@ void tcache_adopt_orphans(void) {
         if (mine != NULL)
             list_add(&lists[i].active, mine);
     }
+    account_set_claimed(claims);
 }

@@ -8,7 +8,7 @@ CASES=(memory)
 
 measure() {
     live 128
-    batch sqlite3 sqlite3 -batch -bail :memory: ".param set \$rows $((LIVE * 1500))" ".read $HERE/sqlite3.sql"
+    batch sqlite3 sqlite3 -batch -bail :memory: ".param set \$rows $((LIVE * 1500))" ".read \"$HERE/sqlite3.sql\""
     [[ $(tail -n 1 "$TMP/out") == "items|$((LIVE * 1500 - LIVE * 1500 / 7))" ]] || failed "$TMP/out" "wrong result"
     result
 }

@@ -34,8 +34,8 @@ void account_set_claimed(size_t bytes);
 /* Orders what becomes empty: oldest, smallest. */
 uint64_t account_stamp(void);
 
-/* How many bytes are to be purged: 0, or once the contract's bound (config.h) is crossed what is retained beyond it, and
- * PURGE_BYTES_MIN more. */
+/* How many bytes are to be purged: 0, or once the contract's bound (config.h) is crossed what is retained beyond it,
+ * and PURGE_BYTES_MIN more. */
 size_t account_excess(void);
 
 /* The same where resident bytes pass all that there ever were by an eighth: half of the new, if so much is retained.

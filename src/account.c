@@ -8,7 +8,12 @@ static struct {
     _Alignas(LINE) _Atomic ptrdiff_t live;
     _Alignas(LINE) _Atomic ptrdiff_t retained;
     _Atomic ptrdiff_t resident;
-} slabs, large;
+} slabs;
+static struct {
+    _Alignas(LINE) _Atomic ptrdiff_t live;
+    _Atomic ptrdiff_t retained;
+    _Atomic ptrdiff_t resident;
+} large;
 static _Alignas(LINE) _Atomic uint64_t stamps;
 static _Alignas(LINE) _Atomic size_t claimed; /* of what may be retained */
 static _Atomic size_t resident_peak;          /* of what was resident when the excess was last asked for */
@@ -74,7 +79,8 @@ static size_t update_swing(bool is_needed) {
         return 0;
     uint64_t now = now_ms();
     if (is_needed) {
-        store_relaxed(&swing.needed_ms, now);
+        if (load_relaxed(&swing.needed_ms) != now) /* most often it is the same tick */
+            store_relaxed(&swing.needed_ms, now);
     } else if (is_past(&swing.needed_ms, SWING_UNUSED_MS, now)) {
         store_relaxed(&swing.retained, 0);
         return 0;

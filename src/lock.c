@@ -7,7 +7,8 @@
 
 /* Looks at a held lock before the thread sleeps: for longer than a batch takes to flush, as to sleep and be woken costs
  * several times as much. */
-#define SPINS      400
+#define SPINS      1600 /* before a thread sleeps */
+#define PAUSES_MAX 256  /* of these between two looks */
 #define WAITED_FOR ((uintptr_t)1)
 
 /* As in linux/futex.h, which musl's compiler does not see. */
@@ -84,8 +85,11 @@ static COLD uint64_t acquire_contended(struct lock *lock) {
     if (lock_is_mine(lock))
         message_die("malloc, free or fork was called from a signal handler or a debugger that interrupted one of them; "
                     "they are not async-signal-safe");
-    for (int i = 0; i < SPINS; i++) {
-        pause_cpu();
+    /* Looking ever less often leaves the lock, and what it guards, to a CPU that has it in its cache. */
+    for (int spins = 0, pauses = 1; spins < SPINS;
+         spins += pauses, pauses = pauses < PAUSES_MAX ? 2 * pauses : pauses) {
+        for (int i = 0; i < pauses; i++)
+            pause_cpu();
         if (try_acquire(lock, self))
             return 0;
     }

@@ -5,10 +5,10 @@
 #include <limits.h>
 #include <time.h>
 
-/* Looks at a held lock before the thread sleeps: for longer than a batch takes to flush, as to sleep and be woken costs
- * several times as much. */
-#define SPINS      1600 /* before a thread sleeps */
-#define PAUSES_MAX 256  /* of these between two looks */
+/* Pauses before a thread that waits for a lock sleeps, and between two looks at it: longer than a batch takes to flush,
+ * as to sleep and be woken costs several times as much. */
+#define SPINS      1600
+#define PAUSES_MAX 256
 #define WAITED_FOR ((uintptr_t)1)
 
 /* As in linux/futex.h, which musl's compiler does not see. */

@@ -186,7 +186,7 @@ int main(int argc, char **argv) {
     diag("%zu MiB live at the most", options.mib);
     seed = random_seed();
     /* A bound without what is learned of swings: that depends on the time that they take. */
-    mallopt(M_TRIM_THRESHOLD, is_planted("retained") ? -1 : 16 * MIB);
+    mallopt(M_TRIM_THRESHOLD, is_planted("retained") ? -1 : 16 << 20);
     for (size_t i = 0; i < PHASES; i++)
         names[i] = phases[i].name;
 

@@ -30,7 +30,7 @@ void arenas_limit_joining(unsigned count);
 struct batch {
     _Atomic size_t count;
     uint64_t owners;                /* a bit for each arena of which it has held a block since it was empty */
-    uint8_t newest[OUTGOING_HINTS]; /* by a hash of bundle.line, the last bundle that was added; any number before */
+    uint8_t newest[OUTGOING_HINTS]; /* by a hash of bundle.line, the last bundle that was added; at first 0 */
     struct bundle bundles[OUTGOING_BUNDLES];
 };
 

@@ -272,8 +272,7 @@ static bool make_outgoing(struct tcache *cache) {
     struct batch *batch = metadata_take(sizeof *batch);
     if (batch == NULL)
         return false;
-    store_relaxed(&batch->count, 0);
-    batch->owners = 0;
+    memset(batch, 0, offsetof(struct batch, bundles)); /* what metadata gives is not zero, if it is not new */
     cache->outgoing = batch;
     return true;
 }

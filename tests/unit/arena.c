@@ -248,6 +248,7 @@ static void random_use(struct arena *arena) {
 static void no_new_peak(struct arena *arena) {
     size_t got = 0;
     bool zeroed;
+    account_set_retained_min(16 * MIB); /* whatever was learned of swings before */
     void *passing = large_take(2 * MIB, 2 * MIB, 1, &zeroed);
     while (got < MANY)
         got += refill(arena, sizeclass_of(512), held[0] + got, MANY - got);

@@ -1,7 +1,7 @@
 /*
- * What stays resident when a program comes to rest: the family idle. Threads load the heap, free all of it, or all but
- * a tenth, or nothing; then they end, or live on and do nothing. A second later scripts/bench compares what is resident
- * with what the load has kept: the counter `kept`.
+ * What stays resident when a program comes to rest: the family idle. Threads load the heap, free all of it, once or
+ * twenty times, or all but a tenth, or nothing; then they end, or live on and do nothing. A second later scripts/bench
+ * compares what is resident with what the load has kept: the counter `kept`.
  */
 #include "suite.h"
 

@@ -42,7 +42,7 @@ size_t account_excess(void);
  * Memory of one kind must not pile up on idle memory of another, but a swing of what is live finds its level. */
 size_t account_excess_of_peak(void);
 
-/* Whether that is more than 0 now. */
+/* Whether they pass it so now. */
 bool account_is_beyond_peak(void);
 
 /*

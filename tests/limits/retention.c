@@ -230,7 +230,7 @@ static void by_idle_threads(void) {
     check(resident() > before + heap / 2, "the heap was not resident");
     pthread_barrier_wait(&all);
     pthread_barrier_wait(&all);
-    may_stay = before + 16 * MIB + 64 * MIB + IDLE * 820 * KIB + heap / 24;
+    may_stay = before + 8 * MIB + 64 * MIB + IDLE * 820 * KIB + heap / 24;
     diag("%d idle threads, %zu MiB freed: resident %zu MiB; at most %zu may be (%zu before)", IDLE, heap / MIB,
          resident() / MIB, may_stay / MIB, before / MIB);
     check(resident() <= may_stay, "%zu MiB more than that", (resident() - may_stay) / MIB);

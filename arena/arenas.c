@@ -157,6 +157,7 @@ bool arenas_unmap_all(void) {
     for (unsigned i = 0; i < arena_count; i++)
         while (arena_release_zone(&arenas[i]))
             any = true;
+    directory_purge(0, UINTPTR_MAX);
     return any;
 }
 

@@ -5,9 +5,6 @@
 
 #define HINT_TRIES 4
 
-/* Below the newest zone there is most often room for the next. A hint: any value does. */
-static _Atomic uintptr_t newest_zone;
-
 static void unit_set_add(unit_set set, unsigned unit) {
     set[unit / 64] |= UINT64_C(1) << (unit % 64);
 }
@@ -27,13 +24,10 @@ static void *map_below(uintptr_t address, size_t size, int tries) {
     return NULL;
 }
 
-/* An aligned hole beside what the kernel chooses; over-mapping and trimming would need twice the address space, which
- * a limit may not allow, so it comes last. */
+/* Where the kernel chooses, which beside another zone is aligned; or else an aligned hole near that. Over-mapping and
+ * trimming would need twice the address space, which a limit may not allow, so it comes last. */
 static void *map_aligned(size_t size) {
-    void *p = map_below(load_relaxed(&newest_zone), size, 1);
-    if (p != NULL)
-        return p;
-    p = os_map(size);
+    void *p = os_map(size);
     if (p == NULL || (uintptr_t)p % ZONE_SPAN == 0)
         return p;
     os_unmap(p, size);
@@ -42,19 +36,38 @@ static void *map_aligned(size_t size) {
     return p != NULL ? p : os_map_aligned(size, ZONE_SPAN);
 }
 
+/* What was mapped there is entered in the directory; NULL: it cannot be, and is unmapped. */
+static void *enter(void *p, size_t size) {
+    if (p == NULL || directory_enter((uintptr_t)p))
+        return p;
+    os_unmap(p, size);
+    return NULL;
+}
+
+/* Where a zone stood before, so that the addresses in use, and what the directory keeps for them, are bounded by the
+ * most that there ever were, however often zones come and go. */
+static void *map_zone(size_t size) {
+    uintptr_t hole = directory_take_hole();
+    void *zone = hole == 0 ? NULL : enter(os_map_at((void *)hole, size), size);
+    if (zone != NULL)
+        return zone;
+    void *p = map_aligned(size);
+    zone = enter(p, size);
+    if (zone == NULL && p != NULL)
+        zone = enter(map_below(directory_page_start((uintptr_t)p), size, HINT_TRIES), size);
+    if (zone == NULL && hole != 0) /* not because somebody else is there now */
+        directory_add_hole(hole);
+    return zone;
+}
+
 struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
-    struct zone *zone = map_aligned(size);
+    struct zone *zone = map_zone(size);
     if (zone == NULL)
         return NULL;
     unsigned units = (unsigned)(size / UNIT_SIZE);
-    if (!directory_add((uintptr_t)zone)) {
-        os_unmap(zone, size);
-        return NULL;
-    }
     /* Refused where there can be no more mappings: then the unit is just left empty. */
     os_guard((char *)zone + size - UNIT_SIZE, UNIT_SIZE);
     os_avoid_huge_pages(zone, size - UNIT_SIZE);
-    store_relaxed(&newest_zone, (uintptr_t)zone);
     zone->category = (uint8_t)category;
     zone->arena = arena;
     zone->lines = directory_find((uintptr_t)zone);
@@ -69,8 +82,13 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
 }
 
 bool zone_destroy(struct zone *zone) {
+    uintptr_t start = (uintptr_t)zone;
     ASSERT(zone_is_empty(zone));
-    return os_unmap(zone, zone_size(zone));
+    if (!os_unmap(zone, zone_size(zone)))
+        return false;
+    directory_leave(start);
+    directory_add_hole(start);
+    return true;
 }
 
 /* ----------------------------------------------------------------------------------------------- the cells */

@@ -244,8 +244,8 @@ static void count_own(struct census *census, struct cadastre_stats *stats) {
     const struct leaf *leaf;
     for (const void *chunk = NULL; (chunk = metadata_next_chunk(chunk, &size)) != NULL;)
         add(census, KIND(metadata), (uintptr_t)chunk, (uintptr_t)chunk + size);
-    for (uintptr_t slot = 0; (leaf = directory_next_leaf(&slot)) != NULL;)
-        add(census, KIND(directory), (uintptr_t)leaf, (uintptr_t)(leaf + 1));
+    for (uintptr_t slot = 0; (leaf = directory_next_leaf(&slot, &size)) != NULL;)
+        add(census, KIND(directory), (uintptr_t)leaf, (uintptr_t)leaf + size);
     metadata_total(&totals);
     stats->metadata_used = totals.used;
     stats->metadata_lock = stats_of(totals.lock);

@@ -32,13 +32,24 @@ struct slab_line {
 
 /* A leaf holds the lines of 4 GiB of addresses: their units are numbered by the upper half of a 32-bit word. The states
  * stand apart, so that one scaled index does for both. */
-#define LEAF_SHIFT 32
-#define LEAF_LINES ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
-#define LEAF_COUNT ((uintptr_t)1 << (ADDRESS_BITS - LEAF_SHIFT))
+#define LEAF_SHIFT     32
+#define LEAF_LINES     ((size_t)1 << (LEAF_SHIFT - UNIT_SHIFT))
+#define LEAF_COUNT     ((uintptr_t)1 << (ADDRESS_BITS - LEAF_SHIFT))
+#define LEAF_PLACES    ((size_t)1 << (LEAF_SHIFT - ZONE_SHIFT)) /* for zones */
+#define LEAF_PAGES_MAX (LEAF_LINES * sizeof(struct slab_line) / (4 * KIB))
+
+/* What is known of a page of lines, and of the page of their states, so that both can go back to the kernel. */
+struct leaf_page {
+    _Atomic uint8_t zones; /* that stand in its addresses; LEAF_PAGE_PURGING: it goes back at this moment */
+    atomic_bool is_used;   /* lines were written since it came from the kernel; a hint */
+};
+#define LEAF_PAGE_PURGING UINT8_MAX
 
 struct leaf {
     struct slab_line lines[LEAF_LINES];
-    state_byte *_Atomic states[LEAF_LINES]; /* of the first block */
+    state_byte *_Atomic states[LEAF_LINES];   /* of the first block */
+    _Atomic uint64_t holes[LEAF_PLACES / 64]; /* a bit for each place where a zone stood, and none does now */
+    struct leaf_page pages[LEAF_PAGES_MAX];
 };
 
 /* A leaf is noted by its distance from `none`, which is all zero and stays so: where no leaf is, there `none` is found,
@@ -70,16 +81,36 @@ INLINE state_byte *_Atomic *slab_states(const struct slab_line *line) {
     return (state_byte * _Atomic *)(line + LEAF_LINES);
 }
 
-/* Makes sure that the lines of a zone are there; false: no memory. Makes a system call: no lock held. */
-bool directory_add(uintptr_t zone);
+/* Makes sure that there is a leaf for an address; false: no memory. Makes a system call: no lock held. */
+bool directory_add(uintptr_t address);
 
-/* The next leaf from *slot on, which is 0 at first; NULL: there are no more. */
-const struct leaf *directory_next_leaf(uintptr_t *slot);
+/*
+ * A zone enters once it is mapped, before a line of it is written, and leaves when it is unmapped. false: there is no
+ * memory for its lines, or their page goes back to the kernel at this moment, and a place below directory_page_start
+ * will do. Both make system calls.
+ */
+bool directory_enter(uintptr_t zone);
+void directory_leave(uintptr_t zone);
+uintptr_t directory_page_start(uintptr_t address); /* of the addresses whose lines share a page */
+
+/* Gives back the pages of lines of addresses in [start, end), where no zone stands and nothing is noted any more. Makes
+ * system calls. */
+void directory_purge(uintptr_t start, uintptr_t end);
+
+/* Where a zone may be put: the highest place that one has left; 0: there is none. Nobody else is given the same. */
+uintptr_t directory_take_hole(void);
+void directory_add_hole(uintptr_t zone);
+
+/* In the child of fork: the pages that vanished threads were giving back are there. */
+void directory_reset(void);
+
+/* The next leaf from *slot on, which is 0 at first; NULL: there are no more. *size: of each, in bytes. */
+const struct leaf *directory_next_leaf(uintptr_t *slot, size_t *size);
 
 /*
  * A LARGE block is noted in the line of the unit that it starts in, with a mark and its node in place of the states: no
- * two blocks longer than a unit start in one. Where there is no leaf it is not noted, and not found. Under the LARGE
- * lock, but for finding, which takes none.
+ * two blocks longer than a unit start in one. Where there is no leaf it is not noted, and not found; nor where
+ * the page of the line went back to the kernel just then. Under the LARGE lock, but for finding, which takes none.
  */
 void directory_note_large(uintptr_t start, struct node *node);
 void directory_forget_large(uintptr_t start);
@@ -92,5 +123,6 @@ _Static_assert(sizeof(struct slab_line) == sizeof(state_byte *), "slab_states: t
 _Static_assert(sizeof(state_byte) == 1, "a state is a byte");
 _Static_assert(OWNER(0, CLASSES) <= OWNER(1, 0), "the classes fit a row");
 _Static_assert(LEAF_SHIFT >= ZONE_SHIFT, "a zone's lines are in one leaf");
+_Static_assert(ZONE_UNITS * sizeof(struct slab_line) <= 4 * KIB, "and on one page of it");
 
 #endif

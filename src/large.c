@@ -135,10 +135,17 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     return publish_unlocking(spans_add((uintptr_t)p, span), size);
 }
 
+static bool unmap(uintptr_t start, size_t span) {
+    if (!os_unmap((void *)start, span))
+        return false;
+    directory_purge(start, start + span);
+    return true;
+}
+
 /* A span that has left the tree goes back to the kernel; when that fails (no mapping left to split with) it returns as
  * a purged one. */
 static void unmap_span(uintptr_t start, size_t span) {
-    if (os_unmap((void *)start, span))
+    if (unmap(start, span))
         return;
     bool zeroed = os_purge((void *)start, span);
     if (!lock_with_spares())
@@ -163,7 +170,7 @@ static COLD void give_guarded_unlocking(struct node *node) {
     spans_remove(node);
     lock_release(&lock);
     size_t page = os_page_size();
-    if (!os_unmap((void *)(start - page), span + 2 * page))
+    if (!unmap(start - page, span + 2 * page))
         unmap_span(start, span); /* the guards stay, of no use to anybody */
 }
 
@@ -400,7 +407,7 @@ bool large_unmap_free(void) {
             account_add_large_resident(-(ptrdiff_t)span);
         spans_remove(node);
         lock_release(&lock);
-        if (!os_unmap((void *)start, span)) {
+        if (!unmap(start, span)) {
             unmap_span(start, span);
             return any;
         }

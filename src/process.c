@@ -71,6 +71,7 @@ static void after_fork_in_parent(void) {
 
 static void after_fork_in_child(void) {
     lock_pass_all(false);
+    directory_reset();
     tcache_adopt_orphans();
     quarantine_reset_lock();
     ledger_reset_lock();

@@ -34,7 +34,7 @@ ok "api finds a realloc that copies too little" finds api src/realloc.c \
     's/memcpy(moved, block, min_size(capacity, capacity_for(size)))/memcpy(moved, block, min_size(capacity, 1000))/' \
     'lost contents'
 ok "and a mapping that is lost" finds api src/large.c \
-    's/if (!os_unmap((void \*)start, span)) {/if (span < 300000 \&\& !os_unmap((void *)start, span)) {/' \
+    's/if (!unmap(start, span)) {/if (span < 300000 \&\& !unmap(start, span)) {/' \
     'nothing is known of'
 ok "debug finds a canary that is looked for too early" finds debug src/debug.c \
     '/^static size_t find_overrun/,/^}/s/entry->size/entry->size - 1/' \

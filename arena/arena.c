@@ -157,7 +157,7 @@ INLINE struct slab *own_slab_at(const struct arena *arena, uintptr_t address) {
     const struct slab_line *line = directory_find(address);
     if (UNLIKELY(load_relaxed(&line->reciprocal) == 0 || slab_arena(line) != arena->index))
         return NULL;
-    return &((struct zone *)zone_base(address))->slabs[(address >> UNIT_SHIFT) % ZONE_UNITS];
+    return &zone_of((const void *)address)->slabs[(address >> UNIT_SHIFT) % ZONE_UNITS];
 }
 
 size_t arena_flush_locked(struct arena *arena, const struct entry *entries, size_t count, void **twice) {
@@ -254,7 +254,7 @@ static struct zone *find_empty_zone(const struct arena *arena, enum category cat
 
 /* Calls `visit` for each dirty slab of a zone. */
 static void each_dirty(struct arena *arena, struct zone *zone, void (*visit)(struct arena *, struct slab *)) {
-    for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++)
+    for (unsigned unit = zone->first_unit; unit < zone->units; unit++)
         if (unit_set_has(zone->dirty, unit))
             visit(arena, &zone->slabs[unit]);
 }
@@ -384,7 +384,7 @@ size_t arena_purge_oldest(struct arena *arena) {
     publish_oldest(arena);
     arena_unlock(arena);
 
-    bool zeroed = os_purge((char *)zone + first * UNIT_SIZE, count * UNIT_SIZE);
+    bool zeroed = os_purge((char *)zone_start(zone) + first * UNIT_SIZE, count * UNIT_SIZE);
 
     arena_lock(arena);
     zone_purge_end(zone, first, count, zeroed);
@@ -402,10 +402,10 @@ struct zone_view arena_next_zone(struct arena *arena, struct zone_cursor *cursor
         *cursor = (struct zone_cursor){.removals = arena->removals};
     for (unsigned c = 0; c < CATEGORIES; c++) {
         const struct zone *zone = cursor->below[c] != NULL ? cursor->below[c] : arena->zones[c];
-        for (; zone != NULL && (uintptr_t)zone < from; zone = zone->next)
+        for (; zone != NULL && zone_start(zone) < from; zone = zone->next)
             cursor->below[c] = zone;
-        if (zone != NULL && (view.start == 0 || (uintptr_t)zone < view.start))
-            view = (struct zone_view){(uintptr_t)zone, zone_size(zone), zone->first_unit, zone->last_unit, c};
+        if (zone != NULL && (view.start == 0 || zone_start(zone) < view.start))
+            view = (struct zone_view){zone_start(zone), zone_size(zone), zone->first_unit, zone->units, c};
     }
     arena_unlock(arena);
     return view;
@@ -413,7 +413,7 @@ struct zone_view arena_next_zone(struct arena *arena, struct zone_cursor *cursor
 
 static bool has_zone(const struct arena *arena, const struct zone_view *view) {
     const struct zone *zone = arena->zones[view->category];
-    while (zone != NULL && (uintptr_t)zone != view->start)
+    while (zone != NULL && zone_start(zone) != view->start)
         zone = zone->next;
     return zone != NULL;
 }
@@ -423,7 +423,7 @@ bool arena_view_slab(struct arena *arena, const struct zone_cursor *cursor, cons
     arena_lock(arena);
     bool is_there = cursor->removals == arena->removals || has_zone(arena, zone);
     if (is_there) {
-        const struct slab *slab = &((const struct zone *)zone->start)->slabs[unit];
+        const struct slab *slab = &zone_of((const void *)zone->start)->slabs[unit];
         bool carved = slab->status == SLAB_CARVED;
         view->status = slab->status;
         view->class = carved ? slab->class : 0;
@@ -474,7 +474,7 @@ static bool zones_are_valid(const struct arena *arena, unsigned category, size_t
             return false;
         if (zone_has_idle(zone) && (arena->roomy[category] == NULL || zone < arena->roomy[category]))
             return false;
-        for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++) {
+        for (unsigned unit = zone->first_unit; unit < zone->units; unit++) {
             const struct slab *slab = &zone->slabs[unit];
             *dirty += unit_set_has(zone->dirty, unit);
             if (slab->status != SLAB_CARVED)
@@ -509,7 +509,7 @@ bool arena_is_valid(struct arena *arena) {
 /* ----------------------------------------------------------------------------------------------------- fork */
 static void end_purges(struct arena *arena, struct zone *zone) {
     for (; zone != NULL; zone = zone->next) {
-        for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++)
+        for (unsigned unit = zone->first_unit; unit < zone->units; unit++)
             if (unit_set_has(zone->purging, unit))
                 zone_purge_end(zone, unit, 1, false);
         note_idle(arena, zone);

@@ -85,7 +85,7 @@ struct zone_view {
     uintptr_t start; /* 0: none */
     size_t size;
     unsigned first_unit;
-    unsigned last_unit; /* the guard */
+    unsigned units;
     enum category category;
 };
 

@@ -226,12 +226,12 @@ static bool walk_zone(const struct walk *walk, struct arena *arena, const struct
     struct walk_zone zone = {.start = view->start,
                              .size = view->size,
                              .first_unit = view->first_unit,
-                             .last_unit = view->last_unit,
+                             .units = view->units,
                              .category = (enum walk_category)view->category,
                              .arena = arena->index};
     if (!VISIT(walk, zone, &zone))
         return false;
-    for (unsigned unit = view->first_unit; unit < view->last_unit; unit++)
+    for (unsigned unit = view->first_unit; unit < view->units; unit++)
         if (arena_view_slab(arena, cursor, view, unit, &slab) && !walk_slab(walk, &zone, &slab))
             return false;
     return VISIT(walk, zone_end, &zone);

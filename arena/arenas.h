@@ -131,8 +131,8 @@ INLINE size_t walk_fragmentation(const struct walk_counts *counts) {
 struct walk_zone {
     uintptr_t start;
     size_t size;
-    unsigned first_unit; /* those before are the header */
-    unsigned last_unit;  /* the guard */
+    unsigned first_unit; /* those before are the guard, one, and the header */
+    unsigned units;
     enum walk_category category;
     unsigned arena;
     struct walk_counts counts; /* of the units that were looked at so far */

@@ -61,20 +61,20 @@ static void *map_zone(size_t size) {
 }
 
 struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
-    struct zone *zone = map_zone(size);
-    if (zone == NULL)
+    char *start = map_zone(size);
+    if (start == NULL)
         return NULL;
-    unsigned units = (unsigned)(size / UNIT_SIZE);
     /* Refused where there can be no more mappings: then the unit is just left empty. */
-    os_guard((char *)zone + size - UNIT_SIZE, UNIT_SIZE);
-    os_avoid_huge_pages(zone, size - UNIT_SIZE);
+    os_guard(start, ZONE_GUARD);
+    os_avoid_huge_pages(start + ZONE_GUARD, size - ZONE_GUARD);
+    struct zone *zone = zone_of(start);
     zone->category = (uint8_t)category;
     zone->arena = arena;
-    zone->lines = directory_find((uintptr_t)zone);
-    zone->first_unit = (uint16_t)HEADER_UNITS(units);
-    zone->last_unit = (uint16_t)(units - 1);
-    zone->cells = (uint16_t)((zone->first_unit * UNIT_SIZE - CELLS_OFFSET) / CELL_SIZE);
-    for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++) {
+    zone->lines = directory_find((uintptr_t)start);
+    zone->units = (uint16_t)(size / UNIT_SIZE);
+    zone->first_unit = (uint16_t)(1 + HEADER_UNITS(zone->units));
+    zone->cells = (uint16_t)((HEADER_UNITS(zone->units) * UNIT_SIZE - CELLS_OFFSET) / CELL_SIZE);
+    for (unsigned unit = zone->first_unit; unit < zone->units; unit++) {
         unit_set_add(zone->idle, unit);
         unit_set_add(zone->zero, unit);
     }
@@ -82,9 +82,9 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
 }
 
 bool zone_destroy(struct zone *zone) {
-    uintptr_t start = (uintptr_t)zone;
+    uintptr_t start = zone_start(zone);
     ASSERT(zone_is_empty(zone));
-    if (!os_unmap(zone, zone_size(zone)))
+    if (!os_unmap((void *)start, zone_size(zone)))
         return false;
     directory_leave(start);
     directory_add_hole(start);
@@ -149,7 +149,7 @@ struct slab *zone_carve(struct zone *zone, struct slab *slab, unsigned class) {
     unit_set_drop(zone->dirty, unit);
     zone->carved++;
     slab = &zone->slabs[unit];
-    slab->base = (char *)zone + (size_t)unit * UNIT_SIZE;
+    slab->base = (char *)zone_start(zone) + (size_t)unit * UNIT_SIZE;
     slab_carve(slab, &zone->lines[unit], class, zone->arena, cell_at(zone, cell), blocks_zero, cells_zero);
     return slab;
 }
@@ -176,7 +176,7 @@ unsigned zone_dirty_run(const struct zone *zone, const struct slab *slab, unsign
     unsigned end = low + 1;
     while (unit_set_has(zone->dirty, low - 1) && end - low < PURGE_RUN_UNITS)
         low--;
-    while (unit_set_has(zone->dirty, end) && end - low < PURGE_RUN_UNITS)
+    while (end < zone->units && unit_set_has(zone->dirty, end) && end - low < PURGE_RUN_UNITS)
         end++;
     *first = low;
     return end - low;
@@ -218,7 +218,7 @@ static bool unit_is_valid(const struct zone *zone, unsigned unit) {
 bool zone_is_valid(const struct zone *zone) {
     size_t cells = 0;
     unsigned carved = 0;
-    for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++) {
+    for (unsigned unit = zone->first_unit; unit < zone->units; unit++) {
         if (!unit_is_valid(zone, unit))
             return false;
         if (zone->slabs[unit].status == SLAB_CARVED) {

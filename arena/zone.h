@@ -1,13 +1,13 @@
 /*
  * A zone: one mapping on an 8 MiB boundary, of one category, cut into 64 KiB units.
  *
- *   unit 0 ..              the header: this structure, and the cells with every slab's states
+ *   unit 0                 PROT_NONE, so that no overrun of what lies below reaches the header
+ *   unit 1 ..              the header: this structure, and the cells with every slab's states
  *   first_unit ..          slabs
- *   the last unit          PROT_NONE, so that no overrun reaches the next zone's header
  *
- * Law: each unit from first_unit to the last but one is in exactly one of: carved, idle, dirty, purging; zero is a
- * part of idle. Dirty units are in a list of the arena's, and count as retained; idle ones cost no memory, or such as
- * the kernel would not take back.
+ * Law: each unit from first_unit on is in exactly one of: carved, idle, dirty, purging; zero is a part of idle. Dirty
+ * units are in a list of the arena's, and count as retained; idle ones cost no memory, or such as the kernel would not
+ * take back.
  *
  * Everything below zone_destroy is under the arena's lock.
  */
@@ -27,7 +27,7 @@ struct zone {
     uint8_t category; /* changes while the zone is empty */
     uint16_t arena;   /* constant, as the next three */
     uint16_t first_unit;
-    uint16_t last_unit; /* the guard */
+    uint16_t units; /* all of them */
     uint16_t cells;
     uint16_t cells_fresh; /* cells from here on were never used: they are zero */
     uint16_t carved;
@@ -46,11 +46,16 @@ struct zone {
 _Static_assert(sizeof(struct zone) <= CELLS_OFFSET, "the cells begin after the zone's own fields");
 
 INLINE struct zone *zone_of(const void *inside) {
-    return (struct zone *)zone_base((uintptr_t)inside);
+    return (struct zone *)(zone_base((uintptr_t)inside) + ZONE_GUARD);
+}
+
+/* Where the mapping starts, a multiple of ZONE_SPAN; and how long it is. */
+INLINE uintptr_t zone_start(const struct zone *zone) {
+    return (uintptr_t)zone - ZONE_GUARD;
 }
 
 INLINE size_t zone_size(const struct zone *zone) {
-    return ((size_t)zone->last_unit + 1) * UNIT_SIZE;
+    return zone->units * UNIT_SIZE;
 }
 
 INLINE unsigned zone_unit_of(const struct zone *zone, const struct slab *slab) {

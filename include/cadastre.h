@@ -256,7 +256,7 @@ struct cadastre_memory {
     uint64_t retained;   /* empty slabs and LARGE spans, kept for the next; bounded (see the manual) */
     uint64_t idle;       /* addresses without memory: not used yet, or given back; resident if it was refused */
     uint64_t headers;    /* of zones: where the register of their blocks stands */
-    uint64_t guards;     /* of zones, and with CADASTRE_GUARD of LARGE blocks: cannot be touched */
+    uint64_t guards;     /* of zones and of the four below; with CADASTRE_GUARD of LARGE blocks: cannot be touched */
     uint64_t threads;    /* the thread caches themselves */
     uint64_t metadata;   /* magazines, batches, nodes of LARGE mappings */
     uint64_t directory;  /* from addresses to slabs */

@@ -60,6 +60,12 @@ static void add(struct census *census, size_t kind, uintptr_t from, uintptr_t to
         add_bytes(census->resident, kind, resident_bytes(census, from, to));
 }
 
+/* With what os_map_own has put around it. */
+static void add_own(struct census *census, size_t kind, const void *memory, size_t size) {
+    add(census, kind, (uintptr_t)memory, (uintptr_t)memory + size);
+    add_bytes(&census->mapped, KIND(guards), os_own_guards());
+}
+
 /* ---------------------------------------------------------------------------------------------------- arenas */
 static void count_slab(struct census *census, const struct slab_view *view, struct cadastre_class_stats *stats) {
     uintptr_t start = view->base;
@@ -89,8 +95,9 @@ static void count_zone(struct census *census, struct arena *arena, const struct 
                        const struct zone_view *zone, struct cadastre_arena_stats *stats) {
     struct slab_view view;
     uintptr_t at = zone->start + zone->first_unit * UNIT_SIZE;
-    add(census, KIND(headers), zone->start, at);
-    for (unsigned unit = zone->first_unit; unit < zone->last_unit; unit++, at += UNIT_SIZE) {
+    add(census, KIND(guards), zone->start, zone->start + ZONE_GUARD);
+    add(census, KIND(headers), zone->start + ZONE_GUARD, at);
+    for (unsigned unit = zone->first_unit; unit < zone->units; unit++, at += UNIT_SIZE) {
         if (!arena_view_slab(arena, cursor, zone, unit, &view))
             return; /* it is gone */
         if (view.status == SLAB_CARVED) {
@@ -100,7 +107,6 @@ static void count_zone(struct census *census, struct arena *arena, const struct 
             add(census, view.status == SLAB_DIRTY ? KIND(retained) : KIND(idle), at, at + UNIT_SIZE);
         }
     }
-    add(census, KIND(guards), at, at + UNIT_SIZE);
 }
 
 static struct cadastre_lock_stats stats_of(struct lock_counts counts) {
@@ -220,7 +226,7 @@ static void count_caches(struct census *census, struct cadastre_stats *stats) {
 
 static void add_table(struct census *census, const void *memory, size_t size) {
     if (memory != NULL)
-        add(census, KIND(debug), (uintptr_t)memory, (uintptr_t)memory + size);
+        add_own(census, KIND(debug), memory, size);
 }
 
 /* After LARGE, whose blocks the quarantine counts as well. */
@@ -238,14 +244,25 @@ static void count_debugging(struct census *census) {
     move_from_caches(census, KIND(quarantine), held - min_size(held, census->mapped.quarantine));
 }
 
+/* They lie in what was counted as metadata. */
+static void subtract_caches(struct cadastre_memory *memory) {
+    uint64_t bytes = min_size(memory->threads, memory->metadata);
+    memory->metadata -= bytes;
+    memory->total -= bytes;
+}
+
+/* After the caches. */
 static void count_own(struct census *census, struct cadastre_stats *stats) {
     struct metadata_totals totals;
     size_t size;
     const struct leaf *leaf;
     for (const void *chunk = NULL; (chunk = metadata_next_chunk(chunk, &size)) != NULL;)
-        add(census, KIND(metadata), (uintptr_t)chunk, (uintptr_t)chunk + size);
+        add_own(census, KIND(metadata), chunk, size);
+    subtract_caches(&census->mapped);
+    if (census->resident != NULL)
+        subtract_caches(census->resident);
     for (uintptr_t slot = 0; (leaf = directory_next_leaf(&slot, &size)) != NULL;)
-        add(census, KIND(directory), (uintptr_t)leaf, (uintptr_t)leaf + size);
+        add_own(census, KIND(directory), leaf, size);
     metadata_total(&totals);
     stats->metadata_used = totals.used;
     stats->metadata_lock = stats_of(totals.lock);

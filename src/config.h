@@ -59,7 +59,8 @@
 #define ZONE_UNITS     (ZONE_SPAN / UNIT_SIZE)
 #define ZONE_SIZE_MIN  (512 * KIB) /* under RLIMIT_AS or RLIMIT_DATA */
 #define ZONE_SIZE_MAX  CRAMPED_OR(ZONE_SIZE_MIN, ZONE_SPAN)
-#define ZONE_LIMIT_DIV 32 /* a zone is at most this part of the limit */
+#define ZONE_LIMIT_DIV 32        /* a zone is at most this part of the limit */
+#define ZONE_GUARD     UNIT_SIZE /* what a zone begins with: inaccessible */
 #define CELL_SIZE      ((size_t)256)
 #define CELLS_OFFSET   (9 * KIB) /* of the cells in the zone header: what comes before is struct zone */
 /* Header units of a zone of n units: room for the states of a zone full of 16-byte blocks. */
@@ -120,6 +121,7 @@ _Static_assert(SMALL_MAX == FINE_MAX << DOUBLINGS, "the classes end where SMALL 
 _Static_assert(TINY_MAX == FINE_MAX << ((TINY_CLASSES - FINE_CLASSES) / 8), "and TINY ends at the end of a doubling");
 _Static_assert(SMALL_MAX <= UNIT_SIZE, "a slab is one unit");
 _Static_assert(UNIT_SIZE % (64 * KIB) == 0, "units are page multiples with 4, 16 and 64 KiB pages");
+_Static_assert(ZONE_GUARD == UNIT_SIZE, "the guard is the first unit");
 _Static_assert(CLASSES <= UINT8_MAX, "a class fits a byte");
 
 #endif

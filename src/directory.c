@@ -31,14 +31,13 @@ bool directory_add(uintptr_t address) {
         return false;
     if (load_acquire(&directory.leaves[slot]) != none)
         return true;
-    struct leaf *leaf = os_map(leaf_bytes());
+    struct leaf *leaf = os_map_own(leaf_bytes());
     if (leaf == NULL)
         return false;
-    os_avoid_huge_pages(leaf, leaf_bytes());
     note_slot(slot);
     if (!atomic_compare_exchange_strong_explicit(&directory.leaves[slot], &none, (char *)leaf - (char *)&directory.none,
                                                  memory_order_acq_rel, memory_order_acquire))
-        os_unmap(leaf, leaf_bytes()); /* another thread was faster */
+        os_unmap_own(leaf, leaf_bytes()); /* another thread was faster */
     return true;
 }
 

@@ -129,7 +129,7 @@ static void add_row(struct picture *picture, const struct walk_zone *zone, unsig
         text_add_decimal(&label, zone->arena);
     }
     add_label(&picture->text, buffer, label.length);
-    for (unsigned unit = first; unit < first + ROW_UNITS && unit <= zone->last_unit; unit++)
+    for (unsigned unit = first; unit < first + ROW_UNITS && unit < zone->units; unit++)
         add_symbol(picture, picture->units[unit]);
     set_colour(picture, NULL);
     text_add(&picture->text, "\n");
@@ -180,7 +180,7 @@ static bool draw_zone(void *argument, const struct walk_zone *zone) {
     add_large(picture);
     memset(picture->units, IDLE, sizeof picture->units);
     memset(picture->units, HEADER, zone->first_unit);
-    picture->units[zone->last_unit] = GUARD;
+    picture->units[0] = GUARD;
     return true;
 }
 

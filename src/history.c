@@ -25,7 +25,7 @@ const void *history_memory(size_t *size) {
 }
 
 bool history_boot(size_t count) {
-    ring = os_map(mapped_size(count));
+    ring = os_map_own(mapped_size(count));
     ring_size = ring == NULL ? 0 : count;
     return ring != NULL;
 }

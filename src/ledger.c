@@ -58,7 +58,7 @@ static bool lock_with_room(void) {
     while (UNLIKELY(is_full(&table))) {
         struct table grown = {.capacity = table.capacity == 0 ? CAPACITY_MIN : 2 * table.capacity};
         lock_release(&lock);
-        grown.entries = os_map(bytes_of(&grown));
+        grown.entries = os_map_own(bytes_of(&grown));
         if (grown.entries == NULL)
             return false;
         lock_acquire(&lock);
@@ -72,7 +72,7 @@ static bool lock_with_room(void) {
         }
         if (grown.capacity > 0) {
             lock_release(&lock);
-            os_unmap(grown.entries, bytes_of(&grown));
+            os_unmap_own(grown.entries, bytes_of(&grown));
             lock_acquire(&lock);
         }
     }

@@ -3,7 +3,8 @@
 #include "message.h"
 #include "os.h"
 
-#define CHUNK_SIZE (256 * KIB)
+#define CHUNK_MIN  (256 * KIB)
+#define CHUNK_MAX  (4 * MIB)
 #define BUCKET_MIN 6 /* 64 bytes: a cache line of its own for each */
 #define BUCKETS    (16 - BUCKET_MIN + 1)
 
@@ -11,9 +12,10 @@ struct free_block {
     struct free_block *next;
 };
 
-/* What a chunk begins with. */
+/* What a chunk begins with. All constant. */
 struct chunk {
-    ALIGNED(64) struct chunk *next; /* mapped before it; constant */
+    ALIGNED(64) struct chunk *next; /* mapped before it */
+    size_t size;
 };
 
 static struct lock lock = LOCK_INIT(LOCK_METADATA);
@@ -25,7 +27,7 @@ static size_t mapped;
 static size_t used;
 
 _Static_assert((size_t)1 << (BUCKET_MIN + BUCKETS - 1) == METADATA_MAX, "the last bucket holds the largest");
-_Static_assert(CHUNK_SIZE - sizeof(struct chunk) >= METADATA_MAX, "a chunk serves any size");
+_Static_assert(CHUNK_MIN - sizeof(struct chunk) >= METADATA_MAX, "a chunk serves any size");
 
 static unsigned bucket_of(size_t size) {
     return size <= (size_t)1 << BUCKET_MIN ? 0 : (unsigned)(64 - __builtin_clzll(size - 1)) - BUCKET_MIN;
@@ -37,25 +39,30 @@ static void push_free(unsigned bucket, void *p) {
     free_blocks[bucket] = block;
 }
 
-/* Under lock. What is left of an old chunk goes to the free lists, piece by piece. */
-static void install_chunk(struct chunk *fresh) {
+/* Under lock. The first `bytes` of the rest go to the free lists, piece by piece. */
+static void shred_rest(size_t bytes) {
     for (unsigned bucket = BUCKETS; bucket-- > 0;) {
         size_t piece = (size_t)1 << (bucket + BUCKET_MIN);
-        while (rest_left >= piece) {
+        for (; bytes >= piece; bytes -= piece) {
             push_free(bucket, rest);
             rest += piece;
             rest_left -= piece;
         }
     }
-    fresh->next = chunks;
-    chunks = fresh;
-    mapped += CHUNK_SIZE;
-    rest = (char *)(fresh + 1);
-    rest_left = CHUNK_SIZE - sizeof *fresh;
 }
 
 /* Under lock. */
-static void *take_locked(unsigned bucket) {
+static void install_chunk(struct chunk *fresh, size_t size) {
+    shred_rest(rest_left);
+    *fresh = (struct chunk){chunks, size};
+    chunks = fresh;
+    mapped += size;
+    rest = (char *)(fresh + 1);
+    rest_left = size - sizeof *fresh;
+}
+
+/* Under lock. */
+static void *take_block(unsigned bucket) {
     size_t size = (size_t)1 << (bucket + BUCKET_MIN);
     struct free_block *block = free_blocks[bucket];
     if (block != NULL) {
@@ -72,23 +79,50 @@ static void *take_locked(unsigned bucket) {
     return p;
 }
 
-void *metadata_take(size_t size) {
-    ASSERT(size <= METADATA_MAX);
-    unsigned bucket = bucket_of(size);
+/* Under lock. */
+static void *take_pages(size_t size) {
+    size_t before = round_up((uintptr_t)rest, os_page_size()) - (uintptr_t)rest;
+    if (rest_left < before + size)
+        return NULL;
+    shred_rest(before);
+    void *p = rest;
+    rest += size;
+    rest_left -= size;
+    return p;
+}
+
+/* Under lock; NULL: a new chunk is needed, of *chunk_size bytes. */
+static void *take_locked(size_t size, bool is_pages, size_t *chunk_size) {
+    *chunk_size =
+        max_size(round_up(size + os_page_size(), CHUNK_MIN), min_size(round_up(mapped, CHUNK_MIN), CHUNK_MAX));
+    return is_pages ? take_pages(size) : take_block(bucket_of(size));
+}
+
+static void *take(size_t size, bool is_pages) {
+    size_t chunk_size;
     lock_acquire(&lock);
-    void *p = take_locked(bucket);
+    void *p = take_locked(size, is_pages, &chunk_size);
     lock_release(&lock);
     if (LIKELY(p != NULL))
         return p;
-    struct chunk *fresh = os_map(CHUNK_SIZE);
+    struct chunk *fresh = os_map_own(chunk_size);
     if (fresh == NULL)
         return NULL;
-    os_avoid_huge_pages(fresh, CHUNK_SIZE);
     lock_acquire(&lock);
-    install_chunk(fresh);
-    p = take_locked(bucket);
+    install_chunk(fresh, chunk_size);
+    p = take_locked(size, is_pages, &chunk_size);
     lock_release(&lock);
     return p;
+}
+
+void *metadata_take(size_t size) {
+    ASSERT(size <= METADATA_MAX);
+    return take(size, false);
+}
+
+void *metadata_take_pages(size_t size) {
+    ASSERT(size <= METADATA_PAGES_MAX && size % os_page_size() == 0);
+    return take(size, true);
 }
 
 void metadata_give(void *p, size_t size) {
@@ -105,13 +139,16 @@ void metadata_total(struct metadata_totals *totals) {
     lock_release(&lock);
 }
 
-const void *metadata_next_chunk(const void *chunk, size_t *size) {
-    *size = CHUNK_SIZE;
-    if (chunk != NULL)
-        return ((const struct chunk *)chunk)->next;
-    lock_acquire(&lock);
-    chunk = chunks;
-    lock_release(&lock);
+const void *metadata_next_chunk(const void *before, size_t *size) {
+    const struct chunk *chunk;
+    if (before != NULL) {
+        chunk = ((const struct chunk *)before)->next;
+    } else {
+        lock_acquire(&lock);
+        chunk = chunks;
+        lock_release(&lock);
+    }
+    *size = chunk == NULL ? 0 : chunk->size;
     return chunk;
 }
 

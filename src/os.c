@@ -35,8 +35,8 @@ static atomic_int purge_zeroes; /* 0 not known yet, 1 yes, -1 no */
 /* ---------------------------------------------------------------------------------------- the raw calls
  * In the sanitizer builds the C library's, whose interceptors keep the shadow memory true. */
 #ifdef CADASTRE_SANITIZED
-static void *raw_map(void *address, size_t size, int flags) {
-    void *p = mmap(address, size, MAP_PROT, flags, -1, 0);
+static void *raw_map(void *address, size_t size, int protection, int flags) {
+    void *p = mmap(address, size, protection, flags, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 static bool raw_unmap(void *address, size_t size) {
@@ -45,8 +45,8 @@ static bool raw_unmap(void *address, size_t size) {
 static bool raw_advise(void *address, size_t size, int advice) {
     return madvise(address, size, advice) == 0;
 }
-static bool raw_guard(void *address, size_t size) {
-    return mprotect(address, size, PROT_NONE) == 0;
+static bool raw_protect(void *address, size_t size, int protection) {
+    return mprotect(address, size, protection) == 0;
 }
 static void *raw_remap(void *address, size_t old_size, size_t new_size, int flags, void *to) {
     void *p = mremap(address, old_size, new_size, flags, to);
@@ -56,8 +56,8 @@ static void *raw_remap(void *address, size_t old_size, size_t new_size, int flag
 static bool is_error(long result) {
     return (unsigned long)result > -4096UL;
 }
-static void *raw_map(void *address, size_t size, int flags) {
-    long p = syscall6(SYS_mmap, (long)address, (long)size, MAP_PROT, flags, -1, 0);
+static void *raw_map(void *address, size_t size, int protection, int flags) {
+    long p = syscall6(SYS_mmap, (long)address, (long)size, protection, flags, -1, 0);
     return is_error(p) ? NULL : (void *)p;
 }
 static bool raw_unmap(void *address, size_t size) {
@@ -66,8 +66,8 @@ static bool raw_unmap(void *address, size_t size) {
 static bool raw_advise(void *address, size_t size, int advice) {
     return syscall3(SYS_madvise, (long)address, (long)size, advice) == 0;
 }
-static bool raw_guard(void *address, size_t size) {
-    return syscall3(SYS_mprotect, (long)address, (long)size, PROT_NONE) == 0;
+static bool raw_protect(void *address, size_t size, int protection) {
+    return syscall3(SYS_mprotect, (long)address, (long)size, protection) == 0;
 }
 static void *raw_remap(void *address, size_t old_size, size_t new_size, int flags, void *to) {
     long p = syscall6(SYS_mremap, (long)address, (long)old_size, (long)new_size, flags, (long)to, 0);
@@ -94,11 +94,11 @@ static void trim(void *address, size_t size) {
 #define IS_OF_PAGES(address, size) ((((uintptr_t)(address) | (size)) & (os_page - 1)) == 0)
 
 /* `alignment` is a power of two, of the kernel's page at least. */
-static void *map_aligned(size_t size, size_t alignment) {
+static void *map_aligned(size_t size, size_t alignment, int protection) {
     size_t extra = alignment - kernel_page_size;
     if (size + extra < size)
         return NULL;
-    char *p = raw_map(NULL, size + extra, MAP_FLAGS);
+    char *p = raw_map(NULL, size + extra, protection, MAP_FLAGS);
     if (p == NULL || extra == 0)
         return p;
     char *start = (char *)round_up((uintptr_t)p, alignment);
@@ -110,7 +110,7 @@ static void *map_aligned(size_t size, size_t alignment) {
 
 void *os_map_aligned(size_t size, size_t alignment) {
     ASSERT(IS_OF_PAGES(NULL, size));
-    void *p = map_aligned(size, max_size(alignment, os_page));
+    void *p = map_aligned(size, max_size(alignment, os_page), MAP_PROT);
     account_mapped(p == NULL ? 0 : size);
     return p;
 }
@@ -120,7 +120,7 @@ void *os_map(size_t size) {
 }
 
 bool os_has_room(size_t size) {
-    void *p = raw_map(NULL, size, MAP_FLAGS);
+    void *p = raw_map(NULL, size, MAP_PROT, MAP_FLAGS);
     if (p != NULL)
         trim(p, size);
     return p != NULL;
@@ -128,7 +128,7 @@ bool os_has_room(size_t size) {
 
 void *os_map_at(void *address, size_t size) {
     ASSERT(IS_OF_PAGES(address, size));
-    void *p = raw_map(address, size, MAP_FLAGS | MAP_FIXED_NOREPLACE);
+    void *p = raw_map(address, size, MAP_PROT, MAP_FLAGS | MAP_FIXED_NOREPLACE);
     if (p != NULL && p != address) { /* kernels before 4.17 take the address for a wish */
         trim(p, size);
         return NULL;
@@ -147,7 +147,31 @@ bool os_unmap(void *address, size_t size) {
 
 bool os_guard(void *address, size_t size) {
     ASSERT(IS_OF_PAGES(address, size));
-    return raw_guard(address, size);
+    return raw_protect(address, size, PROT_NONE);
+}
+
+/* Mapped inaccessible, then opened but for its first and last page; where that is refused, mapped open as a whole. */
+static char *map_between_guards(size_t size) {
+    size_t whole = size + os_own_guards();
+    char *p = map_aligned(whole, os_page, PROT_NONE);
+    if (p == NULL || raw_protect(p + os_page, size, MAP_PROT))
+        return p;
+    trim(p, whole);
+    return map_aligned(whole, os_page, MAP_PROT);
+}
+
+void *os_map_own(size_t size) {
+    ASSERT(IS_OF_PAGES(NULL, size));
+    char *p = map_between_guards(size);
+    if (p == NULL)
+        return NULL;
+    account_mapped(size + os_own_guards());
+    os_avoid_huge_pages(p + os_page, size);
+    return p + os_page;
+}
+
+bool os_unmap_own(void *address, size_t size) {
+    return os_unmap((char *)address - os_page, size + os_own_guards());
 }
 
 bool os_resize(void *address, size_t old_size, size_t new_size) {
@@ -165,7 +189,7 @@ bool os_resize(void *address, size_t old_size, size_t new_size) {
 static void *move(void *address, size_t old_size, size_t new_size) {
     if (os_page == kernel_page_size)
         return raw_remap(address, old_size, new_size, MREMAP_MAYMOVE, NULL);
-    void *room = map_aligned(new_size, os_page);
+    void *room = map_aligned(new_size, os_page, MAP_PROT);
     /* A refusal may have unmapped the room, and it be another thread's by now: it is left as it is. */
     return room == NULL ? NULL : raw_remap(address, old_size, new_size, MREMAP_MAYMOVE | MREMAP_FIXED, room);
 }
@@ -185,7 +209,7 @@ void *os_move(void *address, size_t old_size, size_t new_size) {
 static bool purge_is_known_to_zero(void) {
     int known = load_relaxed(&purge_zeroes);
     if (known == 0) {
-        _Atomic char *page = raw_map(NULL, os_page, MAP_FLAGS);
+        _Atomic char *page = raw_map(NULL, os_page, MAP_PROT, MAP_FLAGS);
         if (page == NULL)
             return false;
         store_relaxed(page, 1);

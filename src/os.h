@@ -26,6 +26,17 @@ void *os_map_at(void *address, size_t size);
 /* The same at a multiple of `alignment`, a power of two of a page at least. */
 void *os_map_aligned(size_t size, size_t alignment);
 
+/*
+ * The same for what the library keeps for itself: between two pages that cannot be touched, so that no block's overrun
+ * reaches it, and without transparent huge pages. Where the process can have no more mappings the pages are just left
+ * empty. os_own_guards is the length of both together.
+ */
+void *os_map_own(size_t size);
+bool os_unmap_own(void *address, size_t size);
+INLINE size_t os_own_guards(void) {
+    return 2 * os_page_size();
+}
+
 /* Gives the pages back, address space included. false: the kernel had no memory to split a mapping with, all stands. */
 bool os_unmap(void *address, size_t size);
 

@@ -12,7 +12,7 @@ static size_t count;
 static size_t bytes;
 
 bool quarantine_boot(size_t limit) {
-    ring = os_map(BLOCKS_MAX * sizeof *ring);
+    ring = os_map_own(BLOCKS_MAX * sizeof *ring);
     bytes_max = ring == NULL ? 0 : limit;
     return ring != NULL;
 }

@@ -37,18 +37,11 @@ static _Atomic size_t stacks_refused;
 
 /* -------------------------------------------------------------------------------------------------- memory */
 /* Of two threads that map at once, one gives its chunk back. */
-static char *map_chunk(void) {
-    char *chunk = os_map(CHUNK_BYTES);
-    if (chunk != NULL)
-        os_avoid_huge_pages(chunk, CHUNK_BYTES);
-    return chunk;
-}
-
 static void *keep_one(void *mine, void *theirs, bool is_mine) {
     if (is_mine)
         add_relaxed(&bytes_mapped, CHUNK_BYTES);
     else
-        os_unmap(mine, CHUNK_BYTES);
+        os_unmap_own(mine, CHUNK_BYTES);
     return is_mine ? mine : theirs;
 }
 
@@ -56,7 +49,7 @@ static char *chunk_at(uint32_t index) {
     char *chunk = load_acquire(&chunks[index]);
     if (LIKELY(chunk != NULL))
         return chunk;
-    char *mine = map_chunk();
+    char *mine = os_map_own(CHUNK_BYTES);
     if (mine == NULL)
         return NULL;
     bool is_mine = atomic_compare_exchange_strong_explicit(&chunks[index], &chunk, mine, memory_order_acq_rel,
@@ -68,7 +61,7 @@ static _Atomic uint32_t *table(void) {
     _Atomic uint32_t *known = load_acquire(&buckets);
     if (LIKELY(known != NULL))
         return known;
-    _Atomic uint32_t *mine = (_Atomic uint32_t *)map_chunk();
+    _Atomic uint32_t *mine = os_map_own(CHUNK_BYTES);
     if (mine == NULL)
         return NULL;
     bool is_mine =

@@ -380,11 +380,9 @@ static size_t mapped_size(void) {
 }
 
 static struct tcache *create(struct arena *arena) {
-    size_t size = mapped_size();
-    struct tcache *cache = os_map(size);
+    struct tcache *cache = metadata_take_pages(mapped_size());
     if (cache == NULL)
         return NULL;
-    os_avoid_huge_pages(cache, size);
     cache->row = OWNER(arena->index, 0);
     for (size_t i = 0; i <= TINY_MAX / 16; i++)
         cache->tiny[i] = OWNER(arena->index, sizeclass_of_tiny[i]);

@@ -1,6 +1,6 @@
 /*
- * Memory that comes and goes for ever: what is mapped, resident and kept for looking addresses up is bounded by the most
- * that was in use at once, however often zones are unmapped and mapped again. Each case is a process of its own.
+ * Memory that comes and goes for ever: what is mapped, resident and kept for looking addresses up is bounded by the
+ * most that was in use at once, however often zones are unmapped and mapped again. Each case is a process of its own.
  */
 #include "cadastre.h"
 #include "limits/memory.h"

@@ -79,10 +79,10 @@ static void frame_of_a_zone(void) {
     draw();
     check(zone_count >= 1, "no zone:\n%s", shown);
     for (size_t i = 0; i < zone_count; i++) {
-        size_t header = strspn(zones[i].units, "#");
+        size_t header = strspn(zones[i].units + 1, "#");
         check(header > 0 && header < 20, "the header has %zu units", header);
-        check(zones[i].units[UNITS - 1] == '|', "the last unit is no guard");
-        check(strspn(zones[i].units + header, " .~*0123456789") == UNITS - 1 - header, "units: %s", zones[i].units);
+        check(zones[i].units[0] == '|', "the first unit is no guard");
+        check(strspn(zones[i].units + 1 + header, " .~*0123456789") == UNITS - 1 - header, "units: %s", zones[i].units);
         check(strcmp(zones[i].category, "TINY") == 0 || strcmp(zones[i].category, "SMALL") == 0, "category");
         check(i == 0 || zones[i].start > zones[i - 1].start, "zones do not ascend");
     }

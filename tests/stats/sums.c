@@ -129,12 +129,13 @@ static void check_arena(const struct cadastre_arena_stats *arena) {
 
 static void check_arenas(const struct cadastre_stats *stats, uint64_t least_remote) {
     struct cadastre_arena_stats arena;
-    uint64_t slabs_memory = 0, free_blocks = 0, cached_blocks = 0, remote = 0;
-    uint64_t caches = 0, of_slabs = stats->mapped.headers + stats->mapped.guards + stats->mapped.free;
+    uint64_t slabs_memory = 0, free_blocks = 0, cached_blocks = 0, remote = 0, guards = 0;
+    uint64_t caches = 0, of_slabs = stats->mapped.headers + stats->mapped.free;
     for (unsigned i = 0; i < stats->arenas; i++) {
         check(cadastre_arena_stats(i, &arena, sizeof arena) == 0 && arena.size == sizeof arena, "arena %u", i);
         check_arena(&arena);
-        slabs_memory += arena.mapped.headers + arena.mapped.guards + arena.mapped.free;
+        slabs_memory += arena.mapped.headers + arena.mapped.free;
+        guards += arena.mapped.guards;
         caches += arena.mapped.caches;
         remote += arena.remote_frees;
         for (size_t class = 0; class < CADASTRE_CLASSES; class ++) {
@@ -144,6 +145,7 @@ static void check_arenas(const struct cadastre_stats *stats, uint64_t least_remo
     }
     check(slabs_memory == of_slabs && caches == stats->mapped.caches + stats->mapped.outgoing,
           "the arenas do not sum to the whole");
+    check(guards > 0 && guards < stats->mapped.guards, "guards of zones, and those of what is no arena's");
     check(free_blocks == stats->free_blocks && cached_blocks == stats->cached_blocks, "nor do their blocks");
     check(remote >= least_remote, "%zu remote frees, at least %zu were made", (size_t)remote, (size_t)least_remote);
     errno = 0;

@@ -21,7 +21,7 @@ static void geometry(void) {
     while (zone_carve(zone, NULL, CLASSES - 1) != NULL)
         slabs++;
     ok(slabs >= 100, "a full-size zone holds %zu blocks of SMALL's largest size", slabs);
-    ok((uintptr_t)zone % ZONE_SPAN == 0 && zone_size(zone) % os_page_size() == 0, "aligned, and a page multiple");
+    ok(zone_start(zone) % ZONE_SPAN == 0 && zone_size(zone) % os_page_size() == 0, "aligned, and a page multiple");
     ok(zone_is_valid(zone), "valid when full");
 
     zone = zone_create(ZONE_SPAN, 3, TINY);
@@ -133,7 +133,7 @@ static void random_use(void) {
     struct slab *slabs[ZONE_UNITS] = {0};
     size_t invalid = 0, refused = 0;
     for (int step = 0; step < 3000; step++) {
-        unsigned unit = zone->first_unit + next_random(zone->last_unit - zone->first_unit);
+        unsigned unit = zone->first_unit + next_random(zone->units - zone->first_unit);
         struct slab *slab = slabs[unit];
         if (slab == NULL) {
             slab = zone_carve(zone, NULL, next_random(CLASSES));

@@ -5,6 +5,9 @@
 
 #define HINT_TRIES 4
 
+/* Where places below are often free. A hint: any value does. */
+static _Atomic uintptr_t newest_zone;
+
 static void unit_set_add(unit_set set, unsigned unit) {
     set[unit / 64] |= UINT64_C(1) << (unit % 64);
 }
@@ -24,8 +27,9 @@ static void *map_below(uintptr_t address, size_t size, int tries) {
     return NULL;
 }
 
-/* Where the kernel chooses, which beside another zone is aligned; or else an aligned hole near that. Over-mapping and
- * trimming would need twice the address space, which a limit may not allow, so it comes last. */
+/* Where the kernel chooses, which beside a zone of full size is aligned; or else an aligned hole near that, or below the
+ * newest zone. Over-mapping and trimming would need twice the address space, which a limit may not allow, so it comes
+ * last. */
 static void *map_aligned(size_t size) {
     void *p = os_map(size);
     if (p == NULL || (uintptr_t)p % ZONE_SPAN == 0)
@@ -33,6 +37,8 @@ static void *map_aligned(size_t size) {
     os_unmap(p, size);
     uintptr_t above = round_up((uintptr_t)p, ZONE_SPAN);
     p = map_below(above, size, HINT_TRIES);
+    if (p == NULL)
+        p = map_below(load_relaxed(&newest_zone), size, HINT_TRIES);
     return p != NULL ? p : os_map_aligned(size, ZONE_SPAN);
 }
 
@@ -67,6 +73,7 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
     /* Refused where there can be no more mappings: then the unit is just left empty. */
     os_guard(start, ZONE_GUARD);
     os_avoid_huge_pages(start + ZONE_GUARD, size - ZONE_GUARD);
+    store_relaxed(&newest_zone, (uintptr_t)start);
     struct zone *zone = zone_of(start);
     zone->category = (uint8_t)category;
     zone->arena = arena;

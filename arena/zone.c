@@ -27,7 +27,7 @@ static void *map_below(uintptr_t address, size_t size, int tries) {
     return NULL;
 }
 
-/* Where the kernel chooses, which beside a zone of full size is aligned; or else an aligned hole near that, or below the
+/* Where the kernel chooses, which beside a zone of full size is aligned; or else an aligned hole near that or below the
  * newest zone. Over-mapping and trimming would need twice the address space, which a limit may not allow, so it comes
  * last. */
 static void *map_aligned(size_t size) {

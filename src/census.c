@@ -8,7 +8,7 @@
 #include "os.h"
 #include "quarantine.h"
 #include "stacks.h"
-#include "tcache.h"
+#include "tcaches.h"
 
 #define WINDOW_PAGES 2048 /* 8 MiB of pages of 4 KiB, the smallest there are */
 #define LARGE_RUN    32
@@ -216,7 +216,7 @@ static void count_caches(struct census *census, struct cadastre_stats *stats) {
     size_t size;
     size_t outgoing;
     uint64_t all_outgoing = 0;
-    for (const struct tcache *cache = NULL; (cache = tcache_look_up(cache, &size, &outgoing)) != NULL;) {
+    for (const struct tcache *cache = NULL; (cache = tcaches_look_up(cache, &size, &outgoing)) != NULL;) {
         add(census, KIND(threads), (uintptr_t)cache, (uintptr_t)cache + size);
         all_outgoing += outgoing;
         stats->caches++;

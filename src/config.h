@@ -86,6 +86,7 @@
 #define TCACHE_BYTES_MIN      CRAMPED_OR(4 * KIB, 64 * KIB)   /* ... but so much, at the least */
 #define SWEEP_PERIOD          CRAMPED_OR(2, 16)              /* refills and full magazines between looks at idle ones */
 #define PARKED_BYTES_MAX      CRAMPED_OR(4 * KIB, 256 * KIB) /* of the blocks in a cache that waits for a thread */
+#define LOOKED_AT_MAX         CRAMPED_OR(2, 8)               /* caches whose threads may have ended, at a time */
 #define RETIRED_MAX           CRAMPED_OR(2, 16)              /* spans of LARGE blocks that one thread may keep */
 #define RETIRED_FLUSH         (RETIRED_MAX / 4 + 1)          /* as many go to all when there are more */
 #define OUTGOING_HINTS        CRAMPED_OR(2, 256)

@@ -50,7 +50,7 @@ static NOINLINE void *calloc_fresh(size_t size) {
 
 /* Without variables in memory: a frame of its own would keep calloc_debug from a tail call, and be the caller shown. */
 static NOINLINE void *calloc_slow(size_t size) {
-    process_enter();
+    process_enter_for_calloc();
     return debug_is_on() ? calloc_debug(size) : calloc_fresh(size);
 }
 

@@ -7,6 +7,8 @@
 #include "options.h"
 #include "os.h"
 #include "quarantine.h"
+#include "tcaches.h"
+#include <limits.h>
 #include <pthread.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@ static struct lock boot_lock = LOCK_INIT(LOCK_BOOT);
 static atomic_int boot_state;    /* written under boot_lock */
 static pthread_key_t thread_key; /* constant after boot, as the next */
 static bool has_thread_key;
+static bool key_is_far;
 static struct tcache *boot_cache; /* of the thread that booted; this and the next for it only */
 static uintptr_t boot_thread;
 static void (*_Atomic deferred)(void); /* NULL: nothing */
@@ -72,7 +75,7 @@ static void after_fork_in_parent(void) {
 static void after_fork_in_child(void) {
     lock_pass_all(false);
     directory_reset();
-    tcache_adopt_orphans();
+    tcaches_adopt_orphans();
     quarantine_reset_lock();
     ledger_reset_lock();
     metadata_reset_lock();
@@ -98,16 +101,36 @@ static void handle_forks(void) {
 static void thread_exit(void *set) {
     (void)set;
     if (tcache_is_real(tcache_current))
-        tcache_detach(tcache_current);
+        tcaches_detach();
+}
+
+/*
+ * glibc has a thread's values of the first keys at hand (PTHREAD_KEY_2NDLEVEL_SIZE of them, which no header says), and
+ * those of others in arrays that pthread_setspecific takes by calloc. If that is the first call of ours, and we set our
+ * key in it, the array that it goes on with replaces ours, which is lost with the value, and the thread ends unheard.
+ * So calloc does not set a far key. The threads that this leaves without are found in the other way, as are all where
+ * no key was left (tcaches.h).
+ */
+#ifdef __GLIBC__
+#define NEAR_KEYS 32
+#else
+#define NEAR_KEYS UINT_MAX
+#endif
+
+static void make_thread_key(void) {
+    has_thread_key = pthread_key_create(&thread_key, thread_exit) == 0;
+    key_is_far = has_thread_key && thread_key >= NEAR_KEYS;
+    if (!has_thread_key || key_is_far)
+        tcaches_find_dead();
 }
 
 /* The cache is put in place before the key, as pthread_setspecific may allocate. */
-static struct tcache *enter_thread(void) {
+static struct tcache *enter_thread(bool for_calloc) {
     if (process_debugs)
         return tcache_current;
     if (!tcache_is_real(tcache_current))
-        tcache_attach();
-    if (tcache_is_real(tcache_current) && has_thread_key)
+        tcaches_attach();
+    if (tcache_is_real(tcache_current) && has_thread_key && !(for_calloc && key_is_far))
         pthread_setspecific(thread_key, (void *)1);
     return tcache_current;
 }
@@ -163,9 +186,9 @@ static void boot(void) {
     arenas_boot((unsigned)option_value(OPTION_ARENAS));
     store_release(&boot_state, BOOT_RUNNING);
     /* From here on this thread may allocate: both of these do, in some C libraries or for the many-th caller. */
+    make_thread_key();
     handle_forks();
-    has_thread_key = pthread_key_create(&thread_key, thread_exit) == 0;
-    boot_cache = enter_thread();
+    boot_cache = enter_thread(false);
     boot_thread = lock_self();
     store_release(&boot_state, BOOT_DONE);
 }
@@ -190,14 +213,22 @@ static COLD void run_deferred(void) {
         action();
 }
 
-struct tcache *process_enter(void) {
+static struct tcache *enter(bool for_calloc) {
     if (UNLIKELY(load_relaxed(&deferred) != NULL))
         run_deferred();
     if (LIKELY(tcache_is_real(tcache_current)))
         return tcache_current;
     if (UNLIKELY(load_acquire(&boot_state) != BOOT_DONE))
         boot_once();
-    return enter_thread();
+    return enter_thread(for_calloc);
+}
+
+struct tcache *process_enter(void) {
+    return enter(false);
+}
+
+struct tcache *process_enter_for_calloc(void) {
+    return enter(true);
 }
 
 void process_start_early(void) {
@@ -220,5 +251,5 @@ __attribute__((constructor(101))) static void start(void) {
 void process_drain(void) {
     if (tcache_is_real(tcache_current))
         tcache_drain(tcache_current);
-    tcache_drain_parked();
+    tcaches_drain_parked();
 }

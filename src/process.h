@@ -18,6 +18,9 @@ extern _Atomic uint32_t process_scribble_period;
  * (tcache_is_real): there was no memory, or the thread's destructors have run. */
 struct tcache *process_enter(void);
 
+/* The same for calloc, which pthread_setspecific may have called: does not call that in turn (process.c). */
+struct tcache *process_enter_for_calloc(void);
+
 /* Before the dynamic linker has initialised thread-local variables: does so for ours. */
 void process_start_early(void);
 

@@ -7,14 +7,7 @@
 #include "spantree.h"
 #include <string.h>
 
-/* The lists of an arena's caches, under its lock. */
-static struct {
-    struct tcache *active;
-    struct tcache *parked;
-} lists[ARENAS_MAX];
-
-static struct tcache *_Atomic newest; /* of all caches */
-static _Atomic size_t caches_in_use;  /* by threads that are alive */
+_Atomic size_t tcache_threads;
 
 /* All zero: its magazines are empty, and full. In .bss, since as a constant it would be as long in the file. */
 SPARSE static union {
@@ -25,7 +18,6 @@ SPARSE static union {
 #define NO_CACHE (&no_cache.head)
 
 __thread struct tcache *tcache_current = NO_CACHE;
-static __thread bool is_detached; /* the thread's destructor has run */
 
 /* -------------------------------------------------------------------------------------------------- reports */
 static void report_twice(size_t doubles, void *block) {
@@ -129,7 +121,7 @@ static size_t held_by(const struct magazine *magazine) {
 /* The capacity that a thread's magazines may have together: an equal share, if the threads are many. Threads that grew
  * before these were so many keep what they have. */
 static size_t allowance(void) {
-    size_t threads = max_size(1, load_relaxed(&caches_in_use));
+    size_t threads = max_size(1, load_relaxed(&tcache_threads));
     return max_size(TCACHE_BYTES_MIN, min_size(TCACHE_BYTES_MAX, TCACHES_BYTES_MAX / threads));
 }
 
@@ -214,8 +206,8 @@ static void sweep(struct tcache *cache, unsigned busy_class) {
 /* Each refill costs a few cache lines that other threads have written, however much it takes: a magazine that has grown
  * takes a quarter of what it can hold. But what each of many threads holds in advance adds up. */
 static size_t refill_wanted(const struct magazine *magazine) {
-    return load_relaxed(&caches_in_use) <= CACHES_FEW ? max_size(magazine->refill, entries_of(magazine) / 4)
-                                                      : (magazine->refill + 1U) / 2;
+    return load_relaxed(&tcache_threads) <= CACHES_FEW ? max_size(magazine->refill, entries_of(magazine) / 4)
+                                                       : (magazine->refill + 1U) / 2;
 }
 
 bool tcache_refill(struct tcache *cache, unsigned class) {
@@ -245,7 +237,7 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
 /* ---------------------------------------------------------------------------------------------- giving back */
 static void flush_outgoing(struct tcache *cache) {
     void *twice = NULL;
-    size_t doubles = arenas_flush(cache->outgoing, &twice);
+    size_t doubles = arenas_flush(load_relaxed(&cache->outgoing), &twice);
     store_relaxed(&cache->outgoing_left, OUTGOING_BYTES_MAX);
     report_twice(doubles, twice);
     arenas_keep_contract();
@@ -273,12 +265,12 @@ static bool make_outgoing(struct tcache *cache) {
     if (batch == NULL)
         return false;
     memset(batch, 0, offsetof(struct batch, bundles)); /* what metadata gives is not zero, if it is not new */
-    cache->outgoing = batch;
+    store_release(&cache->outgoing, batch);
     return true;
 }
 
 bool tcache_push_bundle(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
-    struct batch *batch = cache->outgoing;
+    struct batch *batch = load_relaxed(&cache->outgoing);
     if (UNLIKELY(batch == NULL || load_relaxed(&batch->count) == OUTGOING_BUNDLES ||
                  load_relaxed(&cache->outgoing_left) <= 0))
         return false;
@@ -291,7 +283,7 @@ bool tcache_push_bundle(struct tcache *cache, const struct slab_line *line, void
 
 /* The batch is missing, or full of bundles or bytes. */
 static void give_outgoing(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
-    if (cache->outgoing != NULL)
+    if (load_relaxed(&cache->outgoing) != NULL)
         flush_outgoing(cache);
     else if (!make_outgoing(cache)) {
         give_direct(arenas_at(slab_arena(line)), block, state);
@@ -349,13 +341,9 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
     return entry.block;
 }
 
-/* ------------------------------------------------------------------------------------------------ life cycle */
-static void list_add(struct tcache **list, struct tcache *cache) {
-    cache->prev = NULL;
-    cache->next = *list;
-    if (*list != NULL)
-        (*list)->prev = cache;
-    *list = cache;
+/* -------------------------------------------------------------------------------------------- the whole cache */
+void tcache_set_current(struct tcache *cache) {
+    tcache_current = cache == NULL ? NO_CACHE : cache;
 }
 
 static size_t bytes_of(struct tcache *cache) {
@@ -365,112 +353,9 @@ static size_t bytes_of(struct tcache *cache) {
     return bytes;
 }
 
-static void list_remove(struct tcache **list, struct tcache *cache) {
-    if (cache->next != NULL)
-        cache->next->prev = cache->prev;
-    *(cache->prev == NULL ? list : &cache->prev->next) = cache->next;
-}
-
-static size_t power_of_two_below(size_t n) {
-    return n < 2 ? 1 : (size_t)1 << (63 - __builtin_clzll(n));
-}
-
-static size_t mapped_size(void) {
-    return round_up(OWNER(arenas_count(), 0), os_page_size());
-}
-
-static struct tcache *create(struct arena *arena) {
-    struct tcache *cache = metadata_take_pages(mapped_size());
-    if (cache == NULL)
-        return NULL;
-    cache->row = OWNER(arena->index, 0);
-    for (size_t i = 0; i <= TINY_MAX / 16; i++)
-        cache->tiny[i] = OWNER(arena->index, sizeclass_of_tiny[i]);
-    cache->owner = arena;
-    store_relaxed(&cache->outgoing_left, OUTGOING_BYTES_MAX);
-    for (unsigned class = 0; class < CLASSES; class ++) {
-        struct magazine *magazine = tcache_own_magazine(cache, class);
-        magazine->live_bias = STATE_LIVE + sizeclasses[class].size;
-        size_t block = sizeclasses[class].size;
-        size_t entries = power_of_two_below(min_size(MAGAZINE_ENTRIES_MAX, MAGAZINE_BYTES_MAX / block));
-        magazine->entries_max = (uint16_t)max_size(entries, MAGAZINE_ENTRIES_SURE);
-        size_t refill = REFILL_BYTES / block;
-        if (sizeclass_is_tiny(class))
-            refill = max_size(refill, min_size(REFILL_ENTRIES, REFILL_BYTES_MAX / block));
-        magazine->refill = (uint16_t)power_of_two_below(refill);
-    }
-    cache->made_before = load_relaxed(&newest);
-    while (!atomic_compare_exchange_weak_explicit(&newest, &cache->made_before, cache, memory_order_release,
-                                                  memory_order_relaxed))
-        ;
-    return cache;
-}
-
-const struct tcache *tcache_look_up(const struct tcache *cache, size_t *size, size_t *outgoing) {
-    cache = cache == NULL ? load_acquire(&newest) : cache->made_before;
-    *size = mapped_size();
-    *outgoing = cache == NULL ? 0 : (size_t)(OUTGOING_BYTES_MAX - load_relaxed(&cache->outgoing_left));
-    return cache;
-}
-
-void tcache_attach(void) {
-    if (is_detached)
-        return;
-    struct arena *arena = arenas_join();
-    arena_lock(arena);
-    struct tcache *cache = lists[arena->index].parked;
-    if (cache != NULL) {
-        list_remove(&lists[arena->index].parked, cache);
-        list_add(&lists[arena->index].active, cache);
-    }
-    arena_unlock(arena);
-    if (cache == NULL) {
-        cache = create(arena);
-        if (cache == NULL) {
-            arenas_leave(arena);
-            return;
-        }
-        arena_lock(arena);
-        list_add(&lists[arena->index].active, cache);
-        arena_unlock(arena);
-    }
-    add_relaxed(&caches_in_use, 1);
-    tcache_current = cache;
-}
-
-void tcache_set_current(struct tcache *cache) {
-    tcache_current = cache == NULL ? NO_CACHE : cache;
-}
-
-void tcache_detach(struct tcache *cache) {
-    struct arena *arena = cache->owner;
-    struct tcache **parked = &lists[arena->index].parked;
-    if (cache->outgoing != NULL)
-        flush_outgoing(cache);
-    drain_large(cache);
-    if (bytes_of(cache) > PARKED_BYTES_MAX)
-        tcache_drain(cache);
-    arena_lock(arena);
-    bool first = *parked == NULL;
-    arena_unlock(arena);
-    if (!first)
-        tcache_drain(cache);
-    arena_lock(arena);
-    list_remove(&lists[arena->index].active, cache);
-    if (*parked == NULL)
-        list_add(parked, cache);
-    else /* behind the warm one, which is the next to be adopted */
-        list_add(&(*parked)->next, cache);
-    arena_unlock(arena);
-    arenas_leave(arena);
-    sub_relaxed(&caches_in_use, 1);
-    tcache_current = NO_CACHE;
-    is_detached = true;
-}
-
 void tcache_drain(struct tcache *cache) {
     drain_large(cache);
-    if (cache->outgoing != NULL)
+    if (load_relaxed(&cache->outgoing) != NULL)
         flush_outgoing(cache);
     for (unsigned class = 0; class < CLASSES; class ++) {
         size_t held = held_by(tcache_own_magazine(cache, class));
@@ -479,35 +364,15 @@ void tcache_drain(struct tcache *cache) {
     }
 }
 
-/* Takes each out of the list while it drains it, so that no thread adopts it meanwhile. */
-void tcache_drain_parked(void) {
-    for (unsigned i = 0; i < arenas_count(); i++) {
-        struct arena *arena = arenas_at(i);
-        struct tcache *drained = NULL;
-        for (;;) {
-            arena_lock(arena);
-            struct tcache *cache = lists[i].parked;
-            if (cache != NULL)
-                list_remove(&lists[i].parked, cache);
-            arena_unlock(arena);
-            if (cache == NULL)
-                break;
-            tcache_drain(cache);
-            list_add(&drained, cache);
-        }
-        arena_lock(arena);
-        while (drained != NULL) {
-            struct tcache *cache = drained;
-            list_remove(&drained, cache);
-            list_add(&lists[i].parked, cache);
-        }
-        arena_unlock(arena);
-    }
+void tcache_trim(struct tcache *cache) {
+    if (load_relaxed(&cache->outgoing) != NULL)
+        flush_outgoing(cache);
+    drain_large(cache);
+    if (bytes_of(cache) > PARKED_BYTES_MAX)
+        tcache_drain(cache);
 }
 
-/* The thread may have vanished between a change of the list and of what is known of it. Gives its claim, which is all
- * that it keeps. */
-static size_t measure_retired(struct tcache *cache) {
+size_t tcache_measure_retired(struct tcache *cache) {
     cache->retired_bytes = 0;
     for (unsigned i = load_relaxed(&cache->retired_count); i-- > 0;) {
         cache->retired_spans[i] = load_relaxed(&cache->retired[i])->span;
@@ -515,37 +380,4 @@ static size_t measure_retired(struct tcache *cache) {
     }
     cache->retired_claim = cache->retired_bytes;
     return cache->retired_claim;
-}
-
-void tcache_adopt_orphans(void) {
-    size_t claims = tcache_is_real(tcache_current) ? tcache_current->retired_claim : 0;
-    store_relaxed(&caches_in_use, tcache_is_real(tcache_current));
-    for (unsigned i = 0; i < arenas_count(); i++) {
-        struct tcache *mine = NULL;
-        struct tcache *last = NULL;
-        for (struct tcache *cache = lists[i].parked; cache != NULL; cache = cache->next)
-            claims += measure_retired(cache);
-        for (struct tcache *cache = lists[i].active; cache != NULL; cache = cache->next) {
-            if (cache == tcache_current)
-                mine = cache;
-            else
-                claims += measure_retired(cache);
-            last = cache;
-        }
-        if (mine != NULL) {
-            list_remove(&lists[i].active, mine);
-            if (last == mine)
-                last = mine->prev;
-        }
-        if (last != NULL) {
-            last->next = lists[i].parked;
-            if (lists[i].parked != NULL)
-                lists[i].parked->prev = last;
-            lists[i].parked = lists[i].active;
-            lists[i].active = NULL;
-        }
-        if (mine != NULL)
-            list_add(&lists[i].active, mine);
-    }
-    account_set_claimed(claims);
 }

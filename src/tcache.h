@@ -14,6 +14,7 @@
 #define TCACHE_H
 
 #include "arenas.h"
+#include <pthread.h>
 
 struct magazine {
     struct entry *_Atomic top; /* behind the last entry; written by the owner only, atomic for the child of fork */
@@ -41,8 +42,10 @@ struct tcache {
     _Atomic ptrdiff_t outgoing_left; /* bytes that the outgoing batch may yet hold; written by the owner only */
     struct tcache *next;             /* in its arena's list of active or of parked caches; under the arena's lock */
     struct tcache *prev;
-    struct tcache *made_before; /* constant: caches are for ever */
-    struct batch *outgoing;     /* NULL until the first block of another arena's */
+    struct tcache *made_before;     /* constant: caches are for ever */
+    bool is_counted;                /* in tcache_threads, and in its arena's threads; under the arena's lock */
+    pthread_mutex_t life;           /* tcaches.c */
+    struct batch *_Atomic outgoing; /* NULL until the first block of another arena's; as magazine.top */
     /* Spans of LARGE blocks that the thread has freed, the newest among the last. */
     struct node *_Atomic retired[RETIRED_MAX];
     size_t retired_spans[RETIRED_MAX]; /* their lengths */
@@ -155,7 +158,7 @@ INLINE void tcache_count_outgoing(struct tcache *cache, unsigned class) {
 
 /* Frees a live block of another arena. false, and nothing done: the batch is not there, or has no bundle for it. */
 INLINE bool tcache_push_outgoing(struct tcache *cache, unsigned class, state_byte *state) {
-    struct batch *batch = cache->outgoing;
+    struct batch *batch = load_relaxed(&cache->outgoing);
     if (UNLIKELY(batch == NULL || load_relaxed(&cache->outgoing_left) <= 0))
         return false;
     struct bundle *bundle = batch_find(batch, state);
@@ -237,28 +240,23 @@ void tcache_return(void *block);
  * the last resort. *state as tcache_pop. */
 void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, size_t size, uint8_t *state);
 
-/* ----------------------------------------------------------------------------------------------- life cycle */
+/* ----------------------------------------------------------------------------------------- the whole cache */
 
-/* Makes a cache the calling thread's current one: one that another thread parked, or a new one. Without memory, and
- * after tcache_detach, the thread stays without. */
-void tcache_attach(void);
-
-/* For a thread whose thread-local variables have lost their values, or never had them; NULL: no cache. */
+/* The calling thread's from now on; NULL: none. */
 void tcache_set_current(struct tcache *cache);
-
-/* The calling thread ends: its cache waits in the arena for the next, warm if it is the only one there. */
-void tcache_detach(struct tcache *cache);
 
 /* Everything in the cache goes back to the arenas. */
 void tcache_drain(struct tcache *cache);
-void tcache_drain_parked(void);
 
-/* The cache that was made before `cache`, with NULL the newest; NULL: there are no more. It is *size bytes long, and
- * *outgoing bytes of blocks are in its outgoing batch. No lock, and no system call. */
-const struct tcache *tcache_look_up(const struct tcache *cache, size_t *size, size_t *outgoing);
+/* All but what it may keep while it waits for a thread. */
+void tcache_trim(struct tcache *cache);
 
-/* In the child of fork, before the locks are reset: the vanished threads' caches are parked. */
-void tcache_adopt_orphans(void);
+/* Its thread has vanished in a fork, maybe between a change of the list of LARGE spans and of what is known of it: they
+ * agree again. Gives its claim, which is all that it keeps. */
+size_t tcache_measure_retired(struct tcache *cache);
+
+/* Those with a thread, as far as is known: what they may hold together is shared by so many. */
+extern _Atomic size_t tcache_threads;
 
 _Static_assert(sizeof(struct magazine) == OWNER(0, 1), "an owner word is a magazine's offset");
 _Static_assert(sizeof(struct tcache) <= OWNER(1, 0), "the head of a cache fits the first row");

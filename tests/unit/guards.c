@@ -11,7 +11,7 @@
 #include "quarantine.h"
 #include "stacks.h"
 #include "tap.h"
-#include "tcache.h"
+#include "tcaches.h"
 
 #include <pthread.h>
 
@@ -82,7 +82,7 @@ static bool is_metadata(const void *memory, size_t size) {
 
 static size_t look_at_caches(void) {
     size_t size, outgoing, caches = 0, outside = 0;
-    for (const struct tcache *cache = NULL; (cache = tcache_look_up(cache, &size, &outgoing)) != NULL; caches++)
+    for (const struct tcache *cache = NULL; (cache = tcaches_look_up(cache, &size, &outgoing)) != NULL; caches++)
         outside += !is_metadata(cache, size) || (uintptr_t)cache % os_page_size() != 0;
     return outside == 0 ? caches : 0;
 }

@@ -5,7 +5,12 @@
  * A thread that vanishes in a fork may stand between any two instructions, and its cache is inherited by the child. So
  * a push writes state, entry, then top; a pop writes top, then state: whatever prefix of these the child sees, no
  * block is in the cache twice or both live and in it; one may be lost. Whatever touches more than one entry is done
- * under the arena's lock, which fork takes.
+ * under the arena's lock, which fork takes; under it alone change limit and base.
+ *
+ * It is a prefix, though the child has no lock to acquire: the kernel shares the pages, and before it lets the parent
+ * fault on one it has every CPU drop its old translations, and with them complete what was stored by them. A later
+ * store faults; and a store is not seen before those that come first in the program are known not to fault. So the
+ * order of the instructions is what counts, on aarch64, too, and a release keeps the compiler from changing it.
  *
  * A magazine keeps a pointer to its top, not base and index: half the time on random patterns, as the address of the
  * next store does not wait for a computation. One that is all zero is both empty and full.

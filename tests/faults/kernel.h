@@ -32,6 +32,7 @@ static atomic_bool kernel_is_deaf;           /* madvise says that it has, and ha
 static atomic_size_t kernel_refusals;        /* so far, of all kinds; the real kernel's among them */
 static atomic_size_t kernel_mapped;          /* bytes, now */
 static atomic_size_t kernel_stuck;           /* bytes of all munmaps refused so far */
+static void (*kernel_interrupts)(void);      /* before a call of mmap or madvise; NULL: nothing does */
 
 __attribute__((unused)) static void kernel_refuse(unsigned kinds, size_t first, size_t last) {
     atomic_store(&kernel_kinds, 0);
@@ -88,6 +89,8 @@ int __wrap_mprotect(void *address, size_t size, int protection);
 void *__wrap_mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
     int saved = errno;
     void *p = MAP_FAILED;
+    if (kernel_interrupts)
+        kernel_interrupts();
     if (!kernel_refuses(KERNEL_MMAP) && kernel_has_room(size))
         p = __real_mmap(address, size, protection, flags, fd, offset);
     return kernel_answer_address(saved, p, size);
@@ -111,6 +114,8 @@ int __wrap_munmap(void *address, size_t size) {
 int __wrap_madvise(void *address, size_t size, int advice) {
     int saved = errno;
     int result = -1;
+    if (kernel_interrupts)
+        kernel_interrupts();
     if (!kernel_refuses(KERNEL_MADVISE))
         result = atomic_load(&kernel_is_deaf) ? 0 : __real_madvise(address, size, advice);
     return kernel_answer(saved, result);

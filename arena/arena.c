@@ -74,24 +74,29 @@ static struct slab *fullest_slab(struct arena *arena, unsigned class) {
 
 /* ------------------------------------------------------------------------------------------------ carving */
 
-/* After units of the zone became idle. */
-static void note_idle(struct arena *arena, struct zone *zone) {
-    struct zone **roomy = &arena->roomy[zone->category];
-    if (zone_has_idle(zone) && (*roomy == NULL || zone < *roomy))
-        *roomy = zone;
-}
-
-/* The lowest zone with an idle unit; NULL: there is none. */
-static struct zone *find_roomy(struct arena *arena, enum category category) {
-    struct zone **roomy = &arena->roomy[category];
-    while (*roomy != NULL && !zone_has_idle(*roomy))
-        *roomy = (*roomy)->next;
-    return *roomy;
+/*
+ * The first unit that is idle. In a zone with idle units there may yet be no room for the class's cells: then the zone
+ * goes to the end, and the next is looked at; only a few, as long as the arena can grow instead.
+ */
+static struct slab *carve_idle(struct arena *arena, enum category category, unsigned class) {
+    const struct zone *failed = NULL;
+    struct zone *zone;
+    for (unsigned tries = 0; (zone = zones_first(&arena->zones, ROOMY, category)) != failed; tries++) {
+        if (tries >= CARVE_TRIES && !arena_skips_growth(arena))
+            break;
+        struct slab *slab = zone_carve(zone, NULL, class);
+        if (slab != NULL)
+            return slab;
+        zones_postpone(&arena->zones, ROOMY, zone);
+        if (failed == NULL)
+            failed = zone;
+    }
+    return NULL;
 }
 
 /*
- * In this order: the slab that the class emptied last, as then the same pages serve it again; the oldest dirty slab;
- * the lowest idle unit. (Taking the newest dirty slab instead, whichever class was the last in it, lets every slab
+ * In this order: the slab that the class emptied last, as then the same pages serve it again; the oldest dirty slab; an
+ * idle unit, of a low zone. (Taking the newest dirty slab instead, whichever class was the last in it, lets every slab
  * wander through all classes until all of its pages are resident.)
  */
 static struct slab *carve_slab(struct arena *arena, unsigned class) {
@@ -105,12 +110,12 @@ static struct slab *carve_slab(struct arena *arena, unsigned class) {
         publish_oldest(arena);
         slab = zone_carve(zone_of(dirty), dirty, class);
     } else {
-        for (struct zone *zone = find_roomy(arena, category); slab == NULL && zone != NULL; zone = zone->next)
-            slab = zone_carve(zone, NULL, class);
+        slab = carve_idle(arena, category, class);
         if (slab != NULL)
             account_add_resident((ptrdiff_t)UNIT_SIZE);
     }
     if (slab != NULL) {
+        zones_settle(&arena->zones, zone_of(slab));
         slab->bucket = BUCKET_NONE;
         move_slab(arena, slab);
     }
@@ -147,6 +152,7 @@ static void settle_slab(struct arena *arena, struct slab *slab) {
     if (slab->bucket != BUCKET_NONE)
         slab_list_remove(&arena->partial->buckets[slab->class][slab->bucket], slab);
     zone_uncarve(zone_of(slab), slab);
+    zones_settle(&arena->zones, zone_of(slab));
     add_dirty(arena, slab);
     publish_oldest(arena);
 }
@@ -220,36 +226,9 @@ size_t arena_flush_bundles_locked(struct arena *arena, const struct bundle *bund
 }
 
 /* ------------------------------------------------------------------------------------------------- zones */
-static void insert_zone(struct arena *arena, struct zone *zone) {
-    struct zone *previous = NULL;
-    struct zone *next = arena->zones[zone->category];
-    for (; next != NULL && next < zone; next = next->next)
-        previous = next;
-    zone->prev = previous;
-    zone->next = next;
-    if (next != NULL)
-        next->prev = zone;
-    *(previous == NULL ? &arena->zones[zone->category] : &previous->next) = zone;
-    arena->mapped += zone_size(zone);
-    arena->mapped_peak = max_size(arena->mapped_peak, arena->mapped);
-    note_idle(arena, zone);
-}
-
-static void remove_zone(struct arena *arena, struct zone *zone) {
-    if (zone->next != NULL)
-        zone->next->prev = zone->prev;
-    *(zone->prev == NULL ? &arena->zones[zone->category] : &zone->prev->next) = zone->next;
-    if (arena->roomy[zone->category] == zone)
-        arena->roomy[zone->category] = zone->next;
-    arena->removals++;
-    arena->mapped -= zone_size(zone);
-}
-
-static struct zone *find_empty_zone(const struct arena *arena, enum category category) {
-    struct zone *zone = arena->zones[category];
-    while (zone != NULL && !zone_is_empty(zone))
-        zone = zone->next;
-    return zone;
+/* The one that follows; with NULL the first. */
+static struct zone *next_zone(const struct arena *arena, const struct zone *zone) {
+    return zones_find(&arena->zones, zone == NULL ? 0 : zone_start(zone) + 1);
 }
 
 /* Calls `visit` for each dirty slab of a zone. */
@@ -261,13 +240,13 @@ static void each_dirty(struct arena *arena, struct zone *zone, void (*visit)(str
 
 /* A zone without a carved slab changes sides; its dirty slabs go along, as the newest. */
 static bool retype_zone(struct arena *arena, enum category to) {
-    struct zone *zone = find_empty_zone(arena, to == TINY ? SMALL : TINY);
+    struct zone *zone = zones_first(&arena->zones, EMPTY, to == TINY ? SMALL : TINY);
     if (zone == NULL)
         return false;
     each_dirty(arena, zone, remove_dirty);
-    remove_zone(arena, zone);
+    zones_remove(&arena->zones, zone);
     zone->category = (uint8_t)to;
-    insert_zone(arena, zone);
+    zones_insert(&arena->zones, zone);
     each_dirty(arena, zone, add_dirty);
     publish_oldest(arena);
     return true;
@@ -307,7 +286,7 @@ bool arena_grow(struct arena *arena, unsigned class, size_t size) {
     if (zone == NULL)
         return false;
     arena_lock(arena);
-    insert_zone(arena, zone);
+    zones_insert(&arena->zones, zone);
     arena->counts.zones_mapped++;
     arena_unlock(arena);
     return true;
@@ -336,22 +315,22 @@ static void forget_dirty(struct arena *arena, struct slab *slab) {
 static size_t give_zone_unlocking(struct arena *arena, struct zone *zone) {
     size_t size = zone_size(zone);
     each_dirty(arena, zone, forget_dirty);
-    remove_zone(arena, zone);
+    zones_remove(&arena->zones, zone);
     publish_oldest(arena);
     arena_unlock(arena);
     if (zone_destroy(zone))
         return size;
     arena_lock(arena);
-    insert_zone(arena, zone);
+    zones_insert(&arena->zones, zone);
     arena_unlock(arena);
     return 0;
 }
 
 bool arena_release_zone(struct arena *arena) {
     arena_lock(arena);
-    struct zone *zone = find_empty_zone(arena, TINY);
+    struct zone *zone = zones_first(&arena->zones, EMPTY, TINY);
     if (zone == NULL)
-        zone = find_empty_zone(arena, SMALL);
+        zone = zones_first(&arena->zones, EMPTY, SMALL);
     if (zone != NULL)
         return give_zone_unlocking(arena, zone) > 0;
     arena_unlock(arena);
@@ -388,40 +367,33 @@ size_t arena_purge_oldest(struct arena *arena) {
 
     arena_lock(arena);
     zone_purge_end(zone, first, count, zeroed);
-    note_idle(arena, zone);
+    zones_settle(&arena->zones, zone);
     arena->purges--;
     arena_unlock(arena);
     return count * UNIT_SIZE;
 }
 
 /* ------------------------------------------------------------------------------------------------- looking */
-struct zone_view arena_next_zone(struct arena *arena, struct zone_cursor *cursor, uintptr_t from) {
+struct zone_view arena_next_zone(struct arena *arena, uintptr_t from) {
     struct zone_view view = {0};
     arena_lock(arena);
-    if (cursor->removals != arena->removals)
-        *cursor = (struct zone_cursor){.removals = arena->removals};
-    for (unsigned c = 0; c < CATEGORIES; c++) {
-        const struct zone *zone = cursor->below[c] != NULL ? cursor->below[c] : arena->zones[c];
-        for (; zone != NULL && zone_start(zone) < from; zone = zone->next)
-            cursor->below[c] = zone;
-        if (zone != NULL && (view.start == 0 || zone_start(zone) < view.start))
-            view = (struct zone_view){zone_start(zone), zone_size(zone), zone->first_unit, zone->units, c};
-    }
+    const struct zone *zone = zones_find(&arena->zones, from);
+    if (zone != NULL)
+        view = (struct zone_view){zone_start(zone), zone_size(zone), zone->first_unit,
+                                  zone->units,      zone->category,  arena->zones.removals};
     arena_unlock(arena);
     return view;
 }
 
 static bool has_zone(const struct arena *arena, const struct zone_view *view) {
-    const struct zone *zone = arena->zones[view->category];
-    while (zone != NULL && zone_start(zone) != view->start)
-        zone = zone->next;
-    return zone != NULL;
+    const struct zone *zone = zones_find(&arena->zones, view->start);
+    return zone != NULL && zone_start(zone) == view->start && zone->category == view->category &&
+           zone_size(zone) == view->size;
 }
 
-bool arena_view_slab(struct arena *arena, const struct zone_cursor *cursor, const struct zone_view *zone, unsigned unit,
-                     struct slab_view *view) {
+bool arena_view_slab(struct arena *arena, const struct zone_view *zone, unsigned unit, struct slab_view *view) {
     arena_lock(arena);
-    bool is_there = cursor->removals == arena->removals || has_zone(arena, zone);
+    bool is_there = zone->removals == arena->zones.removals || has_zone(arena, zone);
     if (is_there) {
         const struct slab *slab = &zone_of((const void *)zone->start)->slabs[unit];
         bool carved = slab->status == SLAB_CARVED;
@@ -455,36 +427,32 @@ bool arena_find_live(struct arena *arena, uintptr_t address, size_t *size) {
 
 void arena_total(struct arena *arena, struct arena_totals *totals) {
     arena_lock(arena);
-    *totals = (struct arena_totals){.mapped = arena->mapped,
-                                    .mapped_peak = arena->mapped_peak,
+    *totals = (struct arena_totals){.zones = arena->zones.count,
+                                    .mapped = arena->zones.mapped,
+                                    .mapped_peak = arena->zones.mapped_peak,
                                     .counts = arena->counts,
                                     .lock = arena->lock.counts};
-    for (unsigned c = 0; c < CATEGORIES; c++)
-        for (const struct zone *zone = arena->zones[c]; zone != NULL; zone = zone->next)
-            totals->zones++;
     arena_unlock(arena);
 }
 
 /* ------------------------------------------------------------------------------------------------ validity */
-static bool zones_are_valid(const struct arena *arena, unsigned category, size_t *dirty, size_t *partial) {
-    const struct zone *prev = NULL;
-    for (const struct zone *zone = arena->zones[category]; zone != NULL; prev = zone, zone = zone->next) {
-        if (zone->prev != prev || zone <= prev || zone->arena != arena->index || zone->category != category ||
-            !zone_is_valid(zone))
+static bool slab_is_placed(const struct slab *slab, enum category category) {
+    return slab->free >= slab->free_min && slab->free <= slab->free_max &&
+           (slab->bucket == BUCKET_NONE) == (slab->free == 0) && sizeclass_is_tiny(slab->class) == (category == TINY);
+}
+
+/* Counts its dirty and its partly free slabs. */
+static bool zone_is_in_order(const struct arena *arena, const struct zone *zone, size_t *dirty, size_t *partial) {
+    if (zone->arena != arena->index || !zone_is_valid(zone))
+        return false;
+    for (unsigned unit = zone->first_unit; unit < zone->units; unit++) {
+        const struct slab *slab = &zone->slabs[unit];
+        *dirty += unit_set_has(zone->dirty, unit);
+        if (slab->status != SLAB_CARVED)
+            continue;
+        if (!slab_is_placed(slab, zone->category))
             return false;
-        if (zone_has_idle(zone) && (arena->roomy[category] == NULL || zone < arena->roomy[category]))
-            return false;
-        for (unsigned unit = zone->first_unit; unit < zone->units; unit++) {
-            const struct slab *slab = &zone->slabs[unit];
-            *dirty += unit_set_has(zone->dirty, unit);
-            if (slab->status != SLAB_CARVED)
-                continue;
-            if (slab->free < slab->free_min || slab->free > slab->free_max ||
-                (slab->bucket == BUCKET_NONE) != (slab->free == 0) ||
-                sizeclass_is_tiny(slab->class) != (category == TINY))
-                return false;
-            *partial += slab->free > 0;
-        }
+        *partial += slab->free > 0;
     }
     return true;
 }
@@ -493,7 +461,9 @@ bool arena_is_valid(struct arena *arena) {
     size_t dirty = 0;
     size_t partial = 0;
     arena_lock(arena);
-    bool valid = zones_are_valid(arena, TINY, &dirty, &partial) && zones_are_valid(arena, SMALL, &dirty, &partial);
+    bool valid = zones_are_valid(&arena->zones);
+    for (const struct zone *zone = NULL; valid && (zone = next_zone(arena, zone)) != NULL;)
+        valid = zone_is_in_order(arena, zone, &dirty, &partial);
     for (unsigned c = 0; c < CATEGORIES; c++)
         for (const struct slab *slab = arena->dirty[c].first; slab != NULL; slab = slab->next)
             dirty--;
@@ -508,19 +478,15 @@ bool arena_is_valid(struct arena *arena) {
 
 /* ----------------------------------------------------------------------------------------------------- fork */
 static void end_purges(struct arena *arena, struct zone *zone) {
-    for (; zone != NULL; zone = zone->next) {
-        for (unsigned unit = zone->first_unit; unit < zone->units; unit++)
-            if (unit_set_has(zone->purging, unit))
-                zone_purge_end(zone, unit, 1, false);
-        note_idle(arena, zone);
-    }
+    for (unsigned unit = zone->first_unit; zone->purging_count > 0 && unit < zone->units; unit++)
+        if (unit_set_has(zone->purging, unit))
+            zone_purge_end(zone, unit, 1, false);
+    zones_settle(&arena->zones, zone);
 }
 
 void arena_reset_lock(struct arena *arena) {
-    if (arena->purges > 0) {
-        end_purges(arena, arena->zones[TINY]);
-        end_purges(arena, arena->zones[SMALL]);
-        arena->purges = 0;
-    }
+    for (struct zone *zone = NULL; arena->purges > 0 && (zone = next_zone(arena, zone)) != NULL;)
+        end_purges(arena, zone);
+    arena->purges = 0;
     lock_reset(&arena->lock);
 }

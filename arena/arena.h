@@ -1,6 +1,6 @@
 /*
- * An arena: a lock, the zones that it owns (TINY and SMALL lists, by address), and for each class the slabs with free
- * blocks. Blocks leave and return in batches; single blocks are the thread caches' business.
+ * An arena: a lock, the zones that it owns, TINY and SMALL, and for each class the slabs with free blocks. Blocks leave
+ * and return in batches; single blocks are the thread caches' business.
  *
  * Functions named _locked run under the arena's lock, taken with arena_lock; the others take it themselves, and make
  * their system calls without it.
@@ -9,7 +9,7 @@
 #define ARENA_H
 
 #include "lock.h"
-#include "zone.h"
+#include "zones.h"
 
 /* A class's partly free slabs by quarters of occupancy: refills take from the fullest. */
 #define BUCKETS     4
@@ -28,19 +28,15 @@ struct arena {
     atomic_uint growth_skips; /* tries to grow until the kernel is asked again, after it refused; 0: it did not */
     _Atomic uint64_t oldest;  /* stamp of its oldest dirty slab, UINT64_MAX: none; written under lock */
     struct partial *partial;  /* constant; its contents and the rest under lock */
-    struct zone *zones[CATEGORIES];
-    struct zone *roomy[CATEGORIES];     /* no zone below this one has an idle unit; NULL: none has */
+    struct zones zones;
     struct slab_list dirty[CATEGORIES]; /* oldest first */
     unsigned purges;                    /* under way */
-    unsigned removals;                  /* of zones from its lists, so far */
     struct arena_counts {               /* since the start */
         uint64_t refills, refilled;     /* batches that left, and their blocks */
         uint64_t flushes, flushed;      /* that came back; refilled - flushed: blocks that are live or cached */
         uint64_t remote_frees;          /* of flushed, those that threads of other arenas freed */
         uint64_t zones_mapped;
     } counts;
-    size_t mapped; /* bytes of its zones, and the most there were */
-    size_t mapped_peak;
 };
 
 void arena_lock(struct arena *arena);
@@ -73,13 +69,6 @@ size_t arena_purge_oldest(struct arena *arena);
 /* Gives a wholly empty zone back to the kernel; false: there is none. */
 bool arena_release_zone(struct arena *arena);
 
-/* Where a walk stands in an arena's lists of zones, so that it need not search them from the start for each step. At
- * first all zero. What it points to is there as long as no zone has left the lists. */
-struct zone_cursor {
-    const struct zone *below[CATEGORIES]; /* the last zones below where the walk has come; NULL: not known */
-    unsigned removals;                    /* the arena's, when that was so */
-};
-
 /* A zone as it stood at one instant. */
 struct zone_view {
     uintptr_t start; /* 0: none */
@@ -87,10 +76,11 @@ struct zone_view {
     unsigned first_unit;
     unsigned units;
     enum category category;
+    unsigned removals; /* of zones from the arena, so far: while it has not changed, the zone is there */
 };
 
-/* The lowest zone of this arena that starts at `from` or above, which is never less than it was before. */
-struct zone_view arena_next_zone(struct arena *arena, struct zone_cursor *cursor, uintptr_t from);
+/* The lowest zone of this arena that starts at `from` or above. */
+struct zone_view arena_next_zone(struct arena *arena, uintptr_t from);
 
 /* A unit's register as it stood at one instant. */
 struct slab_view {
@@ -105,10 +95,9 @@ struct slab_view {
     slack_word slacks[UNIT_SIZE / (STATE_SLACK_MAX + 1) + 1];
 };
 
-/* Copies the register of a unit of the zone that the cursor's last step gave. false: the zone has left the arena since,
- * or changed its category. */
-bool arena_view_slab(struct arena *arena, const struct zone_cursor *cursor, const struct zone_view *zone, unsigned unit,
-                     struct slab_view *view);
+/* Copies the register of a unit of a zone as arena_next_zone gave it. false: the zone has left the arena since, or
+ * changed its category. */
+bool arena_view_slab(struct arena *arena, const struct zone_view *zone, unsigned unit, struct slab_view *view);
 
 /* The requested size of the block that starts at `address`. false: it is not live, or not this arena's. */
 bool arena_find_live(struct arena *arena, uintptr_t address, size_t *size);

@@ -165,7 +165,6 @@ bool arenas_unmap_all(void) {
 struct walk {
     const struct walk_visitor *visitor;
     void *argument;
-    struct zone_cursor cursors[ARENAS_MAX];
 };
 
 /* Calls one of the visitor's functions, if it has that one. */
@@ -221,7 +220,6 @@ static bool walk_slab(const struct walk *walk, struct walk_zone *zone, const str
 }
 
 static bool walk_zone(const struct walk *walk, struct arena *arena, const struct zone_view *view) {
-    const struct zone_cursor *cursor = &walk->cursors[arena->index];
     struct slab_view slab;
     struct walk_zone zone = {.start = view->start,
                              .size = view->size,
@@ -232,7 +230,7 @@ static bool walk_zone(const struct walk *walk, struct arena *arena, const struct
     if (!VISIT(walk, zone, &zone))
         return false;
     for (unsigned unit = view->first_unit; unit < view->units; unit++)
-        if (arena_view_slab(arena, cursor, view, unit, &slab) && !walk_slab(walk, &zone, &slab))
+        if (arena_view_slab(arena, view, unit, &slab) && !walk_slab(walk, &zone, &slab))
             return false;
     return VISIT(walk, zone_end, &zone);
 }
@@ -273,7 +271,7 @@ void arenas_walk_all(const struct walk_visitor *visitor, void *argument) {
         struct zone_view lowest = {.start = UINTPTR_MAX};
         struct arena *owner = NULL;
         for (unsigned i = 0; i < arena_count; i++) {
-            struct zone_view zone = arena_next_zone(&arenas[i], &walk.cursors[i], from);
+            struct zone_view zone = arena_next_zone(&arenas[i], from);
             if (zone.start != 0 && zone.start < lowest.start) {
                 lowest = zone;
                 owner = &arenas[i];
@@ -313,8 +311,7 @@ bool arenas_is_live(const struct walk_block *block) {
 bool arenas_find_zone(uintptr_t address, unsigned *arena) {
     uintptr_t base = zone_base(address);
     for (*arena = 0; base != 0 && *arena < arena_count; ++*arena) {
-        struct zone_cursor cursor = {.removals = 0};
-        struct zone_view zone = arena_next_zone(&arenas[*arena], &cursor, base);
+        struct zone_view zone = arena_next_zone(&arenas[*arena], base);
         if (zone.start == base)
             return address - base < zone.size;
     }

@@ -18,6 +18,9 @@
 
 enum category { TINY, SMALL, CATEGORIES };
 
+/* Lists of the arena's zones (zones.h). */
+enum zone_lists { ROOMY, EMPTY, ZONE_LISTS };
+
 #define UNIT_WORDS (ZONE_UNITS / 64)
 #define CELL_WORDS ((HEADER_UNITS(ZONE_UNITS) * UNIT_SIZE - CELLS_OFFSET) / CELL_SIZE / 64 + 1)
 
@@ -32,8 +35,13 @@ struct zone {
     uint16_t cells_fresh; /* cells from here on were never used: they are zero */
     uint16_t carved;
     uint16_t purging_count;
-    struct zone *next; /* in the arena's list, by address */
-    struct zone *prev;
+    struct zone *low; /* in the arena's tree, by address: this and the lists are zones.h's */
+    struct zone *high;
+    struct zone_place {
+        struct zone *next;
+        struct zone *prev;
+        bool is_in;
+    } places[ZONE_LISTS];
     unit_set idle;
     unit_set zero;
     unit_set dirty;

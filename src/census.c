@@ -91,14 +91,14 @@ static void count_slab(struct census *census, const struct slab_view *view, stru
     stats->slabs++;
 }
 
-static void count_zone(struct census *census, struct arena *arena, const struct zone_cursor *cursor,
-                       const struct zone_view *zone, struct cadastre_arena_stats *stats) {
+static void count_zone(struct census *census, struct arena *arena, const struct zone_view *zone,
+                       struct cadastre_arena_stats *stats) {
     struct slab_view view;
     uintptr_t at = zone->start + zone->first_unit * UNIT_SIZE;
     add(census, KIND(guards), zone->start, zone->start + ZONE_GUARD);
     add(census, KIND(headers), zone->start + ZONE_GUARD, at);
     for (unsigned unit = zone->first_unit; unit < zone->units; unit++, at += UNIT_SIZE) {
-        if (!arena_view_slab(arena, cursor, zone, unit, &view))
+        if (!arena_view_slab(arena, zone, unit, &view))
             return; /* it is gone */
         if (view.status == SLAB_CARVED) {
             count_slab(census, &view, &stats->classes[view.class]);
@@ -134,13 +134,12 @@ void census_arena_counters(unsigned index, struct cadastre_arena_stats *stats) {
 
 static void count_arena(struct census *census, unsigned index, struct cadastre_arena_stats *stats) {
     struct arena *arena = arenas_at(index);
-    struct zone_cursor cursor = {.removals = 0};
     census_arena_counters(index, stats);
     for (uintptr_t from = 0;;) {
-        struct zone_view zone = arena_next_zone(arena, &cursor, from);
+        struct zone_view zone = arena_next_zone(arena, from);
         if (zone.start == 0)
             return;
-        count_zone(census, arena, &cursor, &zone, stats);
+        count_zone(census, arena, &zone, stats);
         from = zone.start + zone.size;
     }
 }

@@ -71,6 +71,7 @@
 #define ARENAS_PER_CPU     4
 #define ARENAS_LIMIT_BYTES (64 * MIB) /* under RLIMIT_AS or RLIMIT_DATA: one arena for each of these */
 #define GROWTH_SKIPS       64         /* tries to grow that are skipped after a refused one */
+#define CARVE_TRIES        8          /* zones with idle units that are looked at for room before the arena grows */
 #define ARENA_NONE         0xffff
 
 #define MAGAZINE_ENTRIES_MIN  CRAMPED_OR(1, 16)

@@ -147,18 +147,22 @@ void arenas_keep_contract(void) {
         account_note_purged(purged);
 }
 
-bool arenas_purge_all(void) {
-    size_t purged = purge(SIZE_MAX);
-    return arenas_unmap_all() || purged > 0;
-}
-
-bool arenas_unmap_all(void) {
-    bool any = large_unmap_free();
+static bool unmap_all(bool gaps) {
+    bool any = large_unmap_free(gaps);
     for (unsigned i = 0; i < arena_count; i++)
         while (arena_release_zone(&arenas[i]))
             any = true;
     directory_purge(0, UINTPTR_MAX);
     return any;
+}
+
+bool arenas_purge_all(void) {
+    size_t purged = purge(SIZE_MAX);
+    return unmap_all(false) || purged > 0;
+}
+
+bool arenas_unmap_all(void) {
+    return unmap_all(true);
 }
 
 /* ------------------------------------------------------------------------------------------------ the walk */

@@ -115,6 +115,9 @@
 #define LARGE_PURGED_MAX     CRAMPED_OR(1 * MIB, 256 * MIB)
 #define LARGE_PURGED_DIVISOR 8
 #define LARGE_UNMAP_MIN      CRAMPED_OR(256 * KIB, 4 * MIB)
+/* Between aligned LARGE blocks shorter than LARGE_SPARSE_MAX addresses are kept, for alignments up to LARGE_GAP_MAX. */
+#define LARGE_SPARSE_MAX (2 * MIB)
+#define LARGE_GAP_MAX    (64 * MIB)
 
 _Static_assert(ZONE_UNITS == 128, "two words of unit bits");
 _Static_assert(ZONE_UNITS - 1 - HEADER_UNITS(ZONE_UNITS) >= 100, "a zone holds 100 blocks of SMALL_MAX, one a unit");

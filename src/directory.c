@@ -184,8 +184,9 @@ void directory_note_large(uintptr_t start, struct node *node) {
     note_use(page_at(leaf, start));
 }
 
-void directory_forget_large(uintptr_t start) {
+void directory_forget_large(uintptr_t start, const struct node *node) {
     struct slab_line *line = directory_find(start);
-    if (load_relaxed(&line->owner) == OWNER_LARGE)
+    const state_byte *noted = load_relaxed(slab_states(line));
+    if (load_relaxed(&line->owner) == OWNER_LARGE && (noted == (const state_byte *)node || noted == NULL))
         store_relaxed(&line->owner, 0);
 }

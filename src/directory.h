@@ -110,10 +110,11 @@ const struct leaf *directory_next_leaf(uintptr_t *slot, size_t *size);
 /*
  * A LARGE block is noted in the line of the unit that it starts in, with a mark and its node in place of the states: no
  * two blocks longer than a unit start in one. Where there is no leaf it is not noted, and not found; nor where
- * the page of the line went back to the kernel just then. Under the LARGE lock, but for finding, which takes none.
+ * the page of the line went back to the kernel just then. A node is forgotten only where none but it is noted. Under
+ * the LARGE lock, but for finding, which takes none.
  */
 void directory_note_large(uintptr_t start, struct node *node);
-void directory_forget_large(uintptr_t start);
+void directory_forget_large(uintptr_t start, const struct node *node);
 INLINE struct node *directory_find_large(uintptr_t start) {
     const struct slab_line *line = directory_find(start);
     return load_acquire(&line->owner) == OWNER_LARGE ? (struct node *)load_relaxed(slab_states(line)) : NULL;

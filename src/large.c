@@ -80,10 +80,12 @@ static size_t need_of(size_t span, size_t alignment) {
     return alignment > os_page_size() ? span + alignment - os_page_size() : span;
 }
 
-/* The node becomes a block; gives the lock back. */
+/* The node becomes a block; gives the lock back. A short one is not noted: it may share a unit with the start of
+ * another. */
 static void *publish_unlocking(struct node *node, size_t size) {
     store_relaxed(&node->size, size);
-    directory_note_large(node->start, node);
+    if (node->span > UNIT_SIZE)
+        directory_note_large(node->start, node);
     account_add_large_live((ptrdiff_t)node->span);
     void *block = (void *)node->start;
     lock_release(&lock);
@@ -103,9 +105,31 @@ void *large_take_warm(size_t size, size_t room, size_t alignment) {
     return publish_unlocking(spans_take(node, round_up(node->start, alignment), span, &zeroed), size);
 }
 
+/* Blocks for which addresses are mapped that are not theirs, and kept. */
+static bool is_sparse(size_t span, size_t alignment) {
+    return alignment > os_page_size() && alignment <= LARGE_GAP_MAX && span < LARGE_SPARSE_MAX;
+}
+
+/* An aligned one in new addresses, of which those around it become gaps. NULL: they cannot be had. */
+static void *take_sparse(size_t size, size_t span, size_t alignment) {
+    size_t need = need_of(span, alignment);
+    void *p = os_map_sparse(need);
+    if (p == NULL)
+        return NULL;
+    uintptr_t start = round_up((uintptr_t)p, alignment);
+    directory_add(start); /* or it is just not found without the lock */
+    if (!lock_with_spares()) {
+        os_unmap(p, need);
+        return NULL;
+    }
+    bool zeroed;
+    return publish_unlocking(spans_take(spans_add_gap((uintptr_t)p, need), start, span, &zeroed), size);
+}
+
 void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     size_t span = large_span(room);
     size_t need = need_of(span, alignment);
+    bool sparse = is_sparse(span, alignment);
     if (UNLIKELY(guard_edges) && load_relaxed(&guarded_count) < GUARDED_MAX) {
         *zeroed = true;
         return take_guarded(size, round_up(room, os_page_size()), alignment);
@@ -115,10 +139,16 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     struct node *node = spans_find_warm(need);
     if (node == NULL)
         node = spans_find_run(need);
+    if (node == NULL && sparse)
+        node = spans_find_gap(need);
     if (node != NULL)
         return publish_unlocking(spans_take(node, round_up(node->start, alignment), span, zeroed), size);
     lock_release(&lock);
-    void *p = os_map_aligned(span, alignment);
+    *zeroed = true;
+    void *p = sparse ? take_sparse(size, span, alignment) : NULL;
+    if (p != NULL)
+        return p;
+    p = os_map_aligned(span, alignment);
     if (UNLIKELY(p == NULL)) {
         span = round_up(room, os_page_size()); /* of a limit's last addresses none is wasted */
         p = os_map_aligned(span, alignment);
@@ -130,7 +160,6 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
         os_unmap(p, span);
         return NULL;
     }
-    *zeroed = true;
     account_add_large_resident((ptrdiff_t)span);
     return publish_unlocking(spans_add((uintptr_t)p, span), size);
 }
@@ -155,7 +184,7 @@ static void unmap_span(uintptr_t start, size_t span) {
 }
 
 void large_give_retired_locked(struct node *node) {
-    directory_forget_large(node->start);
+    directory_forget_large(node->start, node);
     account_add_large_live(-(ptrdiff_t)node->span);
     spans_cache(node);
 }
@@ -163,7 +192,7 @@ void large_give_retired_locked(struct node *node) {
 static COLD void give_guarded_unlocking(struct node *node) {
     uintptr_t start = node->start;
     size_t span = node->span;
-    directory_forget_large(start);
+    directory_forget_large(start, node);
     account_add_large_live(-(ptrdiff_t)span);
     account_add_large_resident(-(ptrdiff_t)span);
     sub_relaxed(&guarded_count, 1);
@@ -172,6 +201,59 @@ static COLD void give_guarded_unlocking(struct node *node) {
     size_t page = os_page_size();
     if (!unmap(start - page, span + 2 * page))
         unmap_span(start, span); /* the guards stay, of no use to anybody */
+}
+
+/* A purged span keeps its addresses, unless there is enough of that: of small ones at the edge of what is ours, where
+ * no hole is made, after an eighth of it, as blocks that grow and move leave ever more of them. */
+static bool is_worth_keeping(const struct node *node, size_t keep_max) {
+    if (node->span >= LARGE_UNMAP_MIN)
+        return spans_purged() <= keep_max;
+    bool has_both = node->prev != NULL && spans_follow(node->prev, node) && spans_follow(node, node->next);
+    return has_both || (node->span > SMALL_MAX && spans_purged() <= keep_max / 8);
+}
+
+/* Looked up now and then: limits change seldom, and asking takes two system calls. */
+static size_t purged_max(void) {
+    static _Atomic size_t known;
+    static atomic_uint calls;
+    if (add_relaxed(&calls, 1) % LIMIT_PERIOD == 0)
+        store_relaxed(&known, min_size(LARGE_PURGED_MAX, os_memory_limit() / LARGE_PURGED_DIVISOR));
+    return load_relaxed(&known);
+}
+
+static void remove_free(struct node *node) {
+    if (load_relaxed(&node->kind) == LARGE_CACHED)
+        account_add_large_resident(-(ptrdiff_t)node->span);
+    spans_remove(node);
+}
+
+/* The lock is held at first, and released: the span of a node that is BUSY goes to the kernel. What cannot be purged
+ * stays as it is, but for a short span: no request would find it. */
+static void purge_unlocking(struct node *node) {
+    uintptr_t start = node->start;
+    size_t span = node->span;
+    lock_release(&lock);
+
+    bool zeroed = os_purge((void *)start, span);
+    size_t keep_max = purged_max();
+
+    lock_acquire(&lock);
+    node = spans_purge_end(node, zeroed);
+    start = node->start;
+    span = node->span;
+    bool kept = zeroed ? is_worth_keeping(node, keep_max) : span > SMALL_MAX;
+    if (!kept)
+        remove_free(node);
+    lock_release(&lock);
+    if (!kept)
+        unmap_span(start, span);
+}
+
+/* Only blocks of a large alignment are so short. Their pages go at once, as those alone keep the gaps apart. */
+static COLD void give_short_unlocking(struct node *node) {
+    directory_forget_large(node->start, node);
+    account_add_large_live(-(ptrdiff_t)node->span);
+    purge_unlocking(spans_purge_begin(node, node->span));
 }
 
 static bool give_of_kind(void *block, enum large_kind kind) {
@@ -183,6 +265,10 @@ static bool give_of_kind(void *block, enum large_kind kind) {
     }
     if (UNLIKELY(node->guarded)) {
         give_guarded_unlocking(node);
+        return true;
+    }
+    if (UNLIKELY(node->span <= SMALL_MAX)) {
+        give_short_unlocking(node);
         return true;
     }
     large_give_retired_locked(node);
@@ -294,7 +380,7 @@ void *large_resize(void *block, size_t size, bool may_move) {
             lock_release(&lock);
             return NULL;
         }
-        directory_forget_large(node->start);
+        directory_forget_large(node->start, node);
         spans_move(node, (uintptr_t)moved, span);
         directory_note_large(node->start, node);
         block = moved;
@@ -316,7 +402,8 @@ const char *large_kind_name(enum large_kind kind) {
 }
 
 static struct large_view view_of(const struct node *node) {
-    return (struct large_view){node->start, node->span, node->size, node->kind, node->guarded, node->retained};
+    return (struct large_view){node->start,   node->span,     node->size, node->kind,
+                               node->guarded, node->retained, node->gap};
 }
 
 bool large_find(uintptr_t address, struct large_view *view) {
@@ -344,24 +431,6 @@ uint64_t large_oldest(void) {
     return spans_oldest_stamp();
 }
 
-/* A purged span keeps its addresses, unless there is enough of that: of small ones at the edge of what is ours, where
- * no hole is made, after an eighth of it, as blocks that grow and move leave ever more of them. */
-static bool is_worth_keeping(const struct node *node, size_t keep_max) {
-    if (node->span >= LARGE_UNMAP_MIN)
-        return spans_purged() <= keep_max;
-    bool has_both = node->prev != NULL && spans_follow(node->prev, node) && spans_follow(node, node->next);
-    return has_both || (node->span > SMALL_MAX && spans_purged() <= keep_max / 8);
-}
-
-/* Looked up now and then: limits change seldom, and asking takes two system calls. */
-static size_t purged_max(void) {
-    static _Atomic size_t known;
-    static atomic_uint calls;
-    if (add_relaxed(&calls, 1) % LIMIT_PERIOD == 0)
-        store_relaxed(&known, min_size(LARGE_PURGED_MAX, os_memory_limit() / LARGE_PURGED_DIVISOR));
-    return load_relaxed(&known);
-}
-
 size_t large_purge_oldest(size_t bytes) {
     lock_acquire(&lock);
     struct node *node = spans_oldest();
@@ -372,40 +441,24 @@ size_t large_purge_oldest(size_t bytes) {
     size_t span = node->span;
     if (bytes < span && span - bytes >= PURGE_BYTES_MIN && spans_spare_count() > 0)
         span = min_size(span, round_up(max_size(bytes, PURGE_BYTES_MIN), os_page_size()));
-    node = spans_purge_begin(node, span);
-    uintptr_t start = node->start;
-    lock_release(&lock);
-
-    bool zeroed = os_purge((void *)start, span);
-    size_t keep_max = purged_max();
-
-    lock_acquire(&lock);
-    node = spans_purge_end(node, zeroed);
-    uintptr_t whole = node->start;
-    size_t whole_span = node->span;
-    bool kept = !zeroed || is_worth_keeping(node, keep_max);
-    if (!kept)
-        spans_remove(node);
-    lock_release(&lock);
-    if (!kept)
-        unmap_span(whole, whole_span);
+    purge_unlocking(spans_purge_begin(node, span));
     return span;
 }
 
-bool large_unmap_free(void) {
+bool large_unmap_free(bool gaps) {
     bool any = false;
     for (;;) {
         lock_acquire(&lock);
         struct node *node = spans_find_run(1);
+        if (node == NULL && gaps)
+            node = spans_find_gap(1);
         if (node == NULL) {
             lock_release(&lock);
             return any;
         }
         uintptr_t start = node->start;
         size_t span = node->span;
-        if (node->kind == LARGE_CACHED)
-            account_add_large_resident(-(ptrdiff_t)span);
-        spans_remove(node);
+        remove_free(node);
         lock_release(&lock);
         if (!unmap(start, span)) {
             unmap_span(start, span);

@@ -25,6 +25,7 @@ struct large_view {
     enum large_kind kind;
     bool guarded;  /* a page before it and one behind it are its, too */
     bool retained; /* CACHED, and among what is to be purged: not so what the kernel would not take back */
+    bool gap;      /* PURGED, and nothing but addresses so far */
 };
 
 /* A live block of `size` bytes with room for `room` (size or more), at a multiple of `alignment` (a power of two), or
@@ -111,8 +112,8 @@ uint64_t large_oldest(void);
 /* Purges `bytes` of the oldest CACHED span, or all of it when it has less; what it came to, 0 when there is none. */
 size_t large_purge_oldest(size_t bytes);
 
-/* Unmaps every span that is not live; whether there were any. */
-bool large_unmap_free(void);
+/* Unmaps every free span, and with `gaps` also what lies between aligned blocks; whether there were any. */
+bool large_unmap_free(bool gaps);
 
 /* How the tree's lock was used so far. */
 struct lock_counts large_lock_counts(void);

@@ -122,7 +122,9 @@ static void add_interior(struct text *text, size_t offset, const char *state) {
 static void add_large(struct text *text, const char *call, uintptr_t address, const struct large_view *view) {
     size_t offset = address - view->start;
     bool live = view->kind == LARGE_LIVE;
-    if (offset > 0) {
+    if (view->gap) {
+        text_add(text, "not a block: between aligned LARGE blocks, where none was");
+    } else if (offset > 0) {
         add_interior(text, offset, live ? "live block of " : "freed LARGE span of ");
         add_bytes(text, "", live ? view->size : view->span, " bytes at ");
         text_add_hex(text, view->start);

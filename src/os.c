@@ -119,6 +119,19 @@ void *os_map(size_t size) {
     return os_map_aligned(size, os_page);
 }
 
+/* Advice to purge is refused where pages are locked, and so were made when they were mapped. */
+void *os_map_sparse(size_t size) {
+    void *p = os_map(size);
+    if (p == NULL)
+        return NULL;
+    os_avoid_huge_pages(p, size);
+    if (raw_advise(p, size, MADV_DONTNEED))
+        return p;
+    sub_relaxed(&mapped_bytes, size);
+    trim(p, size);
+    return NULL;
+}
+
 bool os_has_room(size_t size) {
     void *p = raw_map(NULL, size, MAP_PROT, MAP_FLAGS);
     if (p != NULL)

@@ -17,6 +17,10 @@ INLINE size_t os_page_size(void) {
 /* Zero pages, readable and writable, at an address of the kernel's choosing, or NULL. */
 void *os_map(size_t size);
 
+/* The same for addresses of which few will be touched: no huge page makes more than that resident. NULL also where all
+ * that is mapped becomes resident at once (mlockall). */
+void *os_map_sparse(size_t size);
+
 /* Whether os_map would succeed now. */
 bool os_has_room(size_t size);
 

@@ -7,7 +7,7 @@
 static struct bins {
     uint64_t used[BINS / 64];
     struct node *first[BINS];
-} sets[RUNS + 1];
+} sets[SPANBINS];
 
 /* Lengths below eight pages have a bin each. */
 static unsigned bin_of(size_t length) {

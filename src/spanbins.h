@@ -1,5 +1,5 @@
 /*
- * Spans by length, in two sets of bins: a bin is a list of those of about one length, eight for each doubling as the
+ * Spans by length, in sets of bins: a bin is a list of those of about one length, eight for each doubling as the
  * size classes, the newest first. Coming, going and finding take a bounded number of steps. Good fit: of the request's
  * own bin the first of a few that is long enough, else the first of the next bin. Their owner locks them.
  */
@@ -10,7 +10,9 @@
 
 enum spanbins {
     WARM_SPANS, /* cached ones, by their length */
-    RUNS,       /* the first of each run, by the run's */
+    RUNS,       /* the first of each run, by the run's, but for ... */
+    GAPS,       /* ... runs that are one gap */
+    SPANBINS
 };
 
 void spanbins_add(enum spanbins set, struct node *node, size_t length);

@@ -15,7 +15,7 @@ static struct node_list age;
 static struct node_list busy; /* being purged */
 static struct node *spares;   /* linked by left */
 static unsigned spare_count;
-static size_t purged;                              /* bytes of the purged spans */
+static size_t purged;                              /* bytes of the purged spans that are no gaps */
 static _Atomic uint64_t oldest_stamp = UINT64_MAX; /* written under the lock */
 
 /* ------------------------------------------------------------------------------------------------------ ages */
@@ -63,7 +63,7 @@ static void release(struct node *node) {
 struct node *spans_make_spare(void) {
     struct node *node = metadata_take(sizeof *node);
     if (node != NULL)
-        node->bins[WARM_SPANS].length = node->bins[RUNS].length = 0;
+        node->bins[WARM_SPANS].length = node->bins[RUNS].length = node->bins[GAPS].length = 0;
     return node;
 }
 
@@ -90,7 +90,7 @@ struct node *spans_add(uintptr_t start, size_t span) {
     store_relaxed(&node->kind, LARGE_LIVE);
     store_relaxed(&node->size, 0);
     node->span = span;
-    node->retained = node->guarded = false;
+    node->retained = node->guarded = node->gap = false;
     spantree_insert(&root, node);
     return node;
 }
@@ -124,6 +124,15 @@ static bool is_free(const struct node *node) {
     return load_relaxed(&node->kind) <= LARGE_PURGED;
 }
 
+static bool is_purged(const struct node *node) {
+    return load_relaxed(&node->kind) == LARGE_PURGED;
+}
+
+/* Its bytes in `purged`. */
+static size_t counted(const struct node *node) {
+    return is_purged(node) && !node->gap ? node->span : 0;
+}
+
 static bool ends_free(const struct node *node) {
     return spans_follow(node->prev, node) && is_free(node->prev);
 }
@@ -138,25 +147,30 @@ static struct node *first_of_run(struct node *node) {
     return node;
 }
 
+static void forget_run(struct node *first) {
+    spanbins_remove(RUNS, first);
+    spanbins_remove(GAPS, first);
+}
+
 static void note_run(struct node *node) {
     struct node *first = first_of_run(node);
     size_t length = first->span;
     for (const struct node *last = first; goes_on_free(last); last = last->next)
         length += last->next->span;
-    spanbins_add(RUNS, first, length);
+    spanbins_add(first->gap && first->span == length ? GAPS : RUNS, first, length);
 }
 
 /* Before a span becomes free or ceases to be: its own run, or those on both sides, are not what they were. And after:
  * they are noted as they are now. */
 static void forget_runs(struct node *node) {
     if (is_free(node)) {
-        spanbins_remove(RUNS, first_of_run(node));
+        forget_run(first_of_run(node));
         return;
     }
     if (ends_free(node))
-        spanbins_remove(RUNS, first_of_run(node->prev));
+        forget_run(first_of_run(node->prev));
     if (goes_on_free(node))
-        spanbins_remove(RUNS, node->next);
+        forget_run(node->next);
 }
 
 static void note_runs(struct node *node) {
@@ -175,7 +189,7 @@ void spans_remove(struct node *node) {
     struct node *before = ends_free(node) ? node->prev : NULL;
     struct node *behind = goes_on_free(node) ? node->next : NULL;
     forget_runs(node);
-    purged -= node->kind == LARGE_PURGED ? node->span : 0;
+    purged -= counted(node);
     drop(node);
     if (before != NULL)
         note_run(before);
@@ -184,7 +198,7 @@ void spans_remove(struct node *node) {
 }
 
 static bool joins(const struct node *node, const struct node *next) {
-    return spans_follow(node, next) && load_relaxed(&next->kind) == load_relaxed(&node->kind);
+    return spans_follow(node, next) && load_relaxed(&next->kind) == load_relaxed(&node->kind) && next->gap == node->gap;
 }
 
 static struct node *coalesce(struct node *node) {
@@ -199,8 +213,17 @@ static struct node *coalesce(struct node *node) {
     return prev;
 }
 
+static void end_gap(struct node *node) {
+    node->gap = false;
+    purged += counted(node);
+}
+
 static struct node *make_free(struct node *node, enum large_kind kind, bool coalesces) {
     forget_runs(node);
+    if (kind == LARGE_PURGED && !node->gap && ends_free(node) && node->prev->gap)
+        end_gap(node->prev);
+    if (kind == LARGE_PURGED && !node->gap && goes_on_free(node) && node->next->gap)
+        end_gap(node->next);
     store_relaxed(&node->kind, (uint8_t)kind);
     if (coalesces)
         node = coalesce(node);
@@ -215,6 +238,12 @@ void spans_cache(struct node *node) {
     retain(make_free(node, LARGE_CACHED, true));
 }
 
+struct node *spans_add_gap(uintptr_t start, size_t span) {
+    struct node *node = spans_add(start, span);
+    node->gap = true;
+    return make_free(node, LARGE_PURGED, true);
+}
+
 /* Splits a free span; gives what begins at `at`, of the same age. */
 static struct node *split(struct node *node, uintptr_t at) {
     size_t front = at - node->start;
@@ -224,6 +253,7 @@ static struct node *split(struct node *node, uintptr_t at) {
     store_relaxed(&behind->size, 0);
     behind->span = node->span - front;
     behind->guarded = false;
+    behind->gap = node->gap;
     behind->retained = node->retained;
     if (node->retained) {
         behind->stamp = node->stamp;
@@ -247,6 +277,10 @@ struct node *spans_find_run(size_t span) {
     return spanbins_find(RUNS, span);
 }
 
+struct node *spans_find_gap(size_t span) {
+    return spanbins_find(GAPS, span);
+}
+
 struct node *spans_take(struct node *node, uintptr_t at, size_t span, bool *zeroed) {
     forget_runs(node);
     while (node->start + node->span <= at)
@@ -258,7 +292,8 @@ struct node *spans_take(struct node *node, uintptr_t at, size_t span, bool *zero
         size_t missing = part == node ? span : span - node->span;
         if (part->span > missing && spans_worth_cutting(part->span - missing, span))
             split(part, part->start + missing);
-        cold += load_relaxed(&part->kind) == LARGE_PURGED ? part->span : 0;
+        cold += is_purged(part) ? part->span : 0;
+        purged -= counted(part);
         if (part != node) {
             spans_absorb(node, part);
         } else {
@@ -268,9 +303,9 @@ struct node *spans_take(struct node *node, uintptr_t at, size_t span, bool *zero
         if (node->span >= span)
             break;
     }
+    node->gap = false;
     store_release(&node->kind, LARGE_LIVE);
     note_runs(node);
-    purged -= cold;
     account_add_large_resident((ptrdiff_t)cold);
     *zeroed = cold == node->span;
     return node;
@@ -330,25 +365,28 @@ struct node *spans_root(void) {
 }
 
 bool spans_are_valid(void) {
-    size_t retained = 0, cold = 0, cached = 0, first = 0, in_warm, in_runs;
+    size_t retained = 0, cold = 0, cached = 0, first = 0, gaps = 0, in_warm, in_runs, in_gaps;
     for (struct node *node = spantree_find_ceiling(root, 0); node != NULL; node = node->next) {
         bool is_cached = node->kind == LARGE_CACHED, begins = is_free(node) && !ends_free(node);
         if (node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
             (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && !is_cached) ||
-            (is_cached && node->bins[WARM_SPANS].length != node->span))
+            (is_cached && node->bins[WARM_SPANS].length != node->span) || (node->gap && !is_purged(node)))
             return false;
         size_t length = is_free(node) ? node->span : 0;
         for (const struct node *last = node; begins && goes_on_free(last); last = last->next)
             length += last->next->span;
-        if (begins && node->bins[RUNS].length != length)
+        bool is_gap = node->gap && length == node->span && begins;
+        if (begins && node->bins[is_gap ? GAPS : RUNS].length != length)
             return false;
         retained += node->retained;
-        cold += node->kind == LARGE_PURGED ? node->span : 0;
+        cold += counted(node);
         cached += is_cached;
-        first += begins;
+        first += begins && !is_gap;
+        gaps += is_gap;
     }
     for (const struct node *node = age.oldest; node != NULL; node = node->newer)
         retained -= node->retained;
     return retained == 0 && cold == purged && spantree_is_valid(root) && spanbins_are_valid(WARM_SPANS, &in_warm) &&
-           spanbins_are_valid(RUNS, &in_runs) && in_warm == cached && in_runs == first;
+           spanbins_are_valid(RUNS, &in_runs) && spanbins_are_valid(GAPS, &in_gaps) && in_warm == cached &&
+           in_runs == first && in_gaps == gaps;
 }

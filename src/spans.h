@@ -3,8 +3,13 @@
  * CACHED while their pages are resident, PURGED once the pages are given back and only the addresses kept. Neighbours
  * of one kind become one; neighbours of both make a run, and serve a request together.
  *
+ * GAPS are purged spans that no block has had: what lies between blocks of a large alignment, mapped with them, since
+ * a hole would cost a mapping for each. They serve such blocks. When what is beside one is purged, it becomes a part of
+ * that, and as any other purged span.
+ *
  * Laws: the retained CACHED spans are exactly those in the age list, and their bytes are what is accounted as retained.
- * The CACHED spans are in one set of bins by their length, the first spans of all runs in another by the run's.
+ * The CACHED spans are in one set of bins by their length, the first spans of all runs in another by the run's, and
+ * gaps that are a run by themselves in a third. What is counted as purged are the PURGED spans that are no gaps.
  *
  * No function here takes a lock or makes a system call but spans_make_spare: src/large.c holds its lock around them.
  */
@@ -14,19 +19,22 @@
 #include "config.h"
 #include "spanbins.h"
 
-#define SPANS_SPARES 2 /* a span is split in three at the most */
+#define SPANS_SPARES 3 /* a span is added, and split in three at the most */
 
 /* A node for later; NULL: no memory. Nodes are kept for good, as a wrong free may yet look at one. */
 struct node *spans_make_spare(void);
 void spans_add_spare(struct node *node);
 unsigned spans_spare_count(void);
 
-/* A new live one. This and spans_take, spans_purge_begin use up to SPANS_SPARES spares. */
+/* A new live one; and a gap, which joins its neighbours. These and spans_take, spans_purge_begin use up to SPANS_SPARES
+ * spares, also spans_add_gap and spans_take together. */
 struct node *spans_add(uintptr_t start, size_t span);
+struct node *spans_add_gap(uintptr_t start, size_t span);
 
-/* A free span of `span` bytes or more: a CACHED one; or the first of a run that is that long. */
+/* A free span of `span` bytes or more: a CACHED one; the first of a run that is that long; a gap that is a run. */
 struct node *spans_find_warm(size_t span);
 struct node *spans_find_run(size_t span);
+struct node *spans_find_gap(size_t span);
 
 /* Makes one live node of the free span `node` and those that follow: from `at` on `span` bytes, and what is not worth
  * cutting. *zeroed: all of them were purged. */
@@ -48,8 +56,8 @@ void spans_absorb(struct node *node, struct node *next);
 /* A live span becomes a cached one and joins its neighbours. */
 void spans_cache(struct node *node);
 
-/* While its pages are given back a span is of neither kind, and not retained: of a cached one the last `span` bytes.
- * Then it is purged and joins its neighbours; gives what it has become. */
+/* While its pages are given back a span is of neither kind, and not retained: of a cached one the last `span` bytes, or
+ * a live one. Then it is purged and joins its neighbours; gives what it has become. */
 struct node *spans_purge_begin(struct node *node, size_t span);
 struct node *spans_purge_end(struct node *node, bool zeroed);
 void spans_return(uintptr_t start, size_t span, bool zeroed); /* the same of one that had left the tree */
@@ -59,7 +67,7 @@ void spans_purge_undo(void); /* of all of them: in a child of fork, the threads 
 struct node *spans_oldest(void);
 uint64_t spans_oldest_stamp(void);
 
-size_t spans_purged(void); /* bytes of all purged spans together */
+size_t spans_purged(void); /* bytes of all purged spans together, without gaps */
 
 /* The tree itself. */
 struct node *spans_root(void);

@@ -37,8 +37,9 @@ struct node {
     /* The owner's own. */
     bool retained;
     bool guarded; /* its mapping is a page longer on either side */
+    bool gap;     /* spans.h */
     _Atomic size_t size;
-    struct bin_place bins[2];
+    struct bin_place bins[3];
     struct node *older; /* in one of the owner's lists */
     struct node *newer;
     uint64_t stamp;

@@ -5,6 +5,7 @@
 #include "cadastre.h"
 #include "limits/memory.h"
 #include "tap.h"
+#include "threads/random.h"
 
 #include <malloc.h>
 
@@ -88,10 +89,69 @@ static void aligned_then_resized(void) {
     ok(kept, "realloc of an aligned block keeps its contents");
 }
 
+enum { SLOTS = 300, STEPS = 20000 };
+
+static struct {
+    unsigned char *block;
+    size_t size;
+} slots[SLOTS];
+
+static size_t faults; /* of the heap: contents, alignments, sums */
+
+static void put(size_t i, unsigned char *block, size_t size, size_t alignment) {
+    faults += block == NULL || (uintptr_t)block % alignment != 0 || malloc_usable_size(block) < size;
+    slots[i].block = block;
+    slots[i].size = block ? size : 0;
+    pattern_write(slots[i].block, slots[i].size, i);
+}
+
+/* The size of a block, most of them small. */
+static size_t any_size(struct rng *rng) {
+    size_t most = (size_t)16 << rng_between(rng, 0, 15);
+    return rng_between(rng, 1, most);
+}
+
+static void all_is_well(void) {
+    struct cadastre_stats stats;
+    faults += cadastre_check() != 0;
+    faults += cadastre_stats(&stats, sizeof stats) != 0 || stats.mapped.other != 0;
+}
+
+/* Sizes and alignments as they come, taken, resized and freed; what lies between blocks is taken, cut and joined. */
+static void mixed_at_random(void) {
+    struct rng rng = rng_stream(random_seed(), 0);
+    for (int step = 0; step < STEPS; step++) {
+        size_t i = rng_between(&rng, 0, SLOTS - 1), size = any_size(&rng), kind = rng_between(&rng, 0, 5);
+        size_t alignment = kind < 4 ? (size_t)16 << rng_between(&rng, 0, 17) : 16;
+        faults += !pattern_holds(slots[i].block, slots[i].size, i);
+        if (kind == 5 && slots[i].block) {
+            size_t kept = size < slots[i].size ? size : slots[i].size;
+            unsigned char *block = realloc(slots[i].block, size);
+            faults += block == NULL || (kept < 256 && !pattern_holds(block, kept, i));
+            put(i, block, size, 16);
+        } else {
+            free(slots[i].block);
+            put(i, aligned_alloc(alignment, size), size, alignment);
+        }
+        if (step % 500 == 0)
+            all_is_well();
+        if (step % 5000 == 4999)
+            malloc_trim(0);
+    }
+    for (size_t i = 0; i < SLOTS; i++) {
+        faults += !pattern_holds(slots[i].block, slots[i].size, i);
+        free(slots[i].block);
+        slots[i].block = NULL;
+    }
+    all_is_well();
+    ok(faults == 0, "%d random steps: %zu faults of contents, alignments or sums", STEPS, faults);
+}
+
 int main(void) {
     every_size();
     powers_of_two();
     aligned_requests();
     aligned_then_resized();
+    mixed_at_random();
     return tap_done();
 }

@@ -7,6 +7,7 @@
 #include "threads/random.h"
 
 #include <malloc.h>
+#include <pthread.h>
 
 enum { MAPPINGS = 5000, SLOTS = 200000 };
 
@@ -139,6 +140,56 @@ static void grow_all(struct rng *rng) {
     empty();
 }
 
+static void *pass(void *argument) {
+    return argument;
+}
+
+/* Small blocks of large alignments do not take a mapping each, whatever becomes of those around them; what is resident
+ * is a page for each that is written; and when all are freed, so are the addresses between them. */
+static void align_small(size_t alignment, size_t count, int write) {
+    enum { MORE = 100, ADDRESSES_MIB = 400, RESIDENT_MIB = 16 };
+    struct cadastre_stats stats;
+    pthread_t thread;
+    malloc_trim(0);
+    size_t before = mappings(), page = (size_t)sysconf(_SC_PAGESIZE), of_tables = count * 200;
+    size_t resident_before = resident();
+    int had = 1, right = 1;
+    most = 0;
+    for (used = 0; used < count; used++) {
+        unsigned char *block = blocks[used] = aligned_alloc(alignment, 64);
+        had &= block != NULL && (uintptr_t)block % alignment == 0 && malloc_usable_size(block) >= 64;
+        for (size_t i = 0; had && write && i < 64; i++)
+            block[i] = (unsigned char)(used + i);
+    }
+    look("blocks of 64 bytes, aligned");
+    int is_lean = resident() < resident_before + count * (size_t)write * page + of_tables + RESIDENT_MIB * MIB;
+    had &= pthread_create(&thread, NULL, pass, NULL) == 0 && pthread_join(thread, NULL) == 0;
+    malloc_trim(0);
+    look("trimmed");
+    for (size_t i = 0; i < used; i += 7) {
+        free(blocks[i]);
+        blocks[i] = aligned_alloc(alignment, 64);
+        had &= blocks[i] != NULL && (uintptr_t)blocks[i] % alignment == 0;
+    }
+    look("every seventh freed and taken again");
+    for (size_t i = 0; write && i < used; i++)
+        for (size_t at = 0; i % 7 != 0 && at < 64; at++)
+            right &= ((unsigned char *)blocks[i])[at] == (unsigned char)(i + at);
+    ok(had && right, "%zu of 64 bytes at %zu KiB are had, and keep their contents", count, alignment / KIB);
+    ok(is_lean, "%zu of 64 bytes at %zu KiB: a page each is resident", count, alignment / KIB);
+    /* A zone of 64 KiB blocks is two mappings: the blocks and its guard. */
+    size_t bound = before + MORE + (alignment <= 64 * KIB ? count / 50 : 0);
+    ok(most <= bound, "%zu of 64 bytes at %zu KiB: %zu mappings, at most %zu", count, alignment / KIB, most, bound);
+    most = 0;
+    empty();
+    look("all freed");
+    cadastre_stats(&stats, sizeof stats);
+    /* The nodes stay, in chunks of our own memory, which may be a mapping each. */
+    ok(most <= before + MORE + count / 400 && stats.mapped.total < ADDRESSES_MIB * MIB && stats.mapped.other == 0,
+       "all freed: %zu mappings, %zu MiB of addresses", most, (size_t)stats.mapped.total / MIB);
+    ok(cadastre_check() == 0, "and the heap is sound");
+}
+
 int main(void) {
     struct rng rng = rng_stream(random_seed(), 0);
     diag("%zu MiB of address space, not written to", SPACE / MIB);
@@ -149,5 +200,8 @@ int main(void) {
     fragment("both", &rng, 20 << 10, 150 << 10);
     shrink_all(&rng);
     align_all(&rng);
+    align_small(2 * MIB, 10000, 1);
+    align_small(64 * KIB, 70000, 0);
+    align_small(256 * KIB, 70000, 0);
     return tap_done();
 }

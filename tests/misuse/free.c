@@ -237,6 +237,22 @@ static void a_slabs_tail(void) {
     in_a_zone((block | (UNIT - 1)) + 1 - 16);
 }
 
+/* Addresses that were mapped with an aligned block, and are nobody's. */
+static void behind_an_aligned_block(void) {
+    guard_set();
+    char *block = aligned_alloc(2 << 20, 64), *second = aligned_alloc(2 << 20, 64);
+    char *behind = (block < second ? block : second) + malloc_usable_size(block);
+    free_wrongly(behind);
+    expect_report("free(%p): not a block: between aligned LARGE blocks, where none was", behind);
+    free_wrongly(behind + 16);
+    expect_report("free(%p): not a block: between aligned LARGE blocks, where none was", behind + 16);
+    free(block);
+    free(second);
+    free_wrongly(second);
+    expect_report("free(%p): *", second);
+    guard_check();
+}
+
 /* ----------------------------------------------------------------------------------------------- foreign */
 static char static_bytes[64] = "in .data";
 
@@ -340,6 +356,7 @@ static const struct test_case cases[] = {
     {"16 bytes into a LARGE block", inside_large},
     {"8 MiB into a LARGE block", far_inside_large},
     {"16 bytes into a freed block", inside_freed},
+    {"behind an aligned block", behind_an_aligned_block},
     {"the start of a zone", a_zones_start},
     {"in the header of a zone", a_zones_header},
     {"a place where no block was handed out yet", an_untouched_place},

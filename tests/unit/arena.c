@@ -255,7 +255,7 @@ static void no_new_peak(struct arena *arena) {
         got += refill(arena, sizeclass_of(512), held[0] + got, MANY - got);
     arenas_keep_contract(); /* as after every refill: this is a peak */
     large_give(passing);
-    large_unmap_free();
+    large_unmap_free(true);
     flush(arena, held[0], got);
     arenas_keep_contract();
     size_t retained = account_retained();

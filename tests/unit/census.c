@@ -109,7 +109,7 @@ static void growth_in_place(void) {
     if (lower + size != blocks[first_is_lower])
         diag("the kernel did not place them side by side");
     large_give(blocks[first_is_lower]);
-    large_unmap_free();
+    large_unmap_free(true);
     char *grown = large_resize(lower, size + MIB, true);
     diag("%s", grown == lower ? "grown in place" : "moved");
     check(STEPS);

@@ -38,7 +38,7 @@ static void coalescing(void) {
        "is found by an address inside");
     large_give(again);
     ok(!large_give(again) && large_is_valid(), "and is not freed twice");
-    large_unmap_free();
+    large_unmap_free(true);
     ok(!large_find((uintptr_t)again, &view) && large_is_valid(), "unmapping forgets it");
 }
 
@@ -57,7 +57,7 @@ static void zeroes(void) {
     char *purged = large_take(MIB, MIB, 1, &zeroed);
     ok(purged == block && zeroed && purged[5] == 0, "a purged one keeps its addresses and is zero");
     large_give(purged);
-    large_unmap_free();
+    large_unmap_free(true);
 }
 
 /* A span of 4 MiB of which the second half was purged. */
@@ -89,8 +89,49 @@ static void runs(void) {
     block = large_take(MIB, MIB, 256 * 1024, &zeroed);
     ok(block >= low && block + MIB <= low + 3 * MIB && !zeroed, "what is cached is taken first");
     large_give(block);
-    large_unmap_free();
+    large_unmap_free(true);
     ok(account_retained() == 0 && large_is_valid(), "and all of it can be unmapped");
+}
+
+/* Short blocks at multiples of a MiB: what lies between them is kept, and is no purged span like others. */
+static void gaps(void) {
+    enum { BLOCKS = 64 };
+    static char *blocks[BLOCKS];
+    bool zeroed, right = true;
+    size_t mapped = os_mapped();
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = large_take(100, 100, MIB, &zeroed);
+        right &= zeroed && (uintptr_t)blocks[i] % MIB == 0;
+        blocks[i][99] = 1;
+    }
+    ok(right && os_mapped() - mapped == BLOCKS * MIB && large_is_valid(),
+       "short aligned blocks: a MiB of addresses each");
+    ok(spans_purged() == 0 && account_retained() == 0, "what lies between them is neither purged nor retained");
+    ok(large_unmap_free(false) == false && os_mapped() - mapped == BLOCKS * MIB, "nor unmapped before all else is");
+    char *other = take(3 * MIB);
+    ok(os_mapped() - mapped >= (BLOCKS + 3) * MIB, "nor does it serve others");
+    large_give(other);
+    large_unmap_free(false);
+    large_give(blocks[5]);
+    ok(spans_purged() >= 2 * MIB - os_page_size() && spans_purged() <= 2 * MIB && account_retained() == 0 &&
+           large_is_valid(),
+       "when one is freed, all from its neighbour to the next is purged");
+    ok(large_take(100, 100, MIB, &zeroed) == blocks[5] && zeroed && blocks[5][99] == 0 && large_is_valid(),
+       "and serves another such block");
+    ok(large_resize(blocks[7], 300000, false) == blocks[7] && blocks[7][99] == 1 && large_is_valid(),
+       "a short block grows into what follows");
+    for (size_t i = 0; i < BLOCKS; i++)
+        right &= large_give(blocks[i]) && !large_give(blocks[i]);
+    large_unmap_free(false);
+    ok(right && os_mapped() == mapped && large_is_valid(), "when all are freed, so are the addresses");
+    for (size_t i = 0; i < BLOCKS; i++)
+        blocks[i] = large_take(100, 100, MIB, &zeroed);
+    size_t between = os_mapped() - mapped;
+    ok(large_unmap_free(true) && os_mapped() < mapped + between / 2 && large_is_valid(),
+       "what lies between them goes, too, where addresses are out");
+    for (size_t i = 0; i < BLOCKS; i++)
+        large_give(blocks[i]);
+    ok(os_mapped() == mapped && large_is_valid(), "and blocks that stand alone go with their addresses");
 }
 
 static struct {
@@ -167,6 +208,7 @@ int main(void) {
     coalescing();
     zeroes();
     runs();
+    gaps();
     random_use();
     return tap_done();
 }

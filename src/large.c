@@ -117,7 +117,8 @@ static void *take_sparse(size_t size, size_t span, size_t alignment) {
     if (p == NULL)
         return NULL;
     uintptr_t start = round_up((uintptr_t)p, alignment);
-    directory_add(start); /* or it is just not found without the lock */
+    if (span > UNIT_SIZE)
+        directory_add(start); /* or it is just not found without the lock */
     if (!lock_with_spares()) {
         os_unmap(p, need);
         return NULL;

@@ -76,10 +76,35 @@ static void zones_without_huge_pages(void) {
     free(small);
 }
 
+/* Of what lies between aligned blocks nothing becomes resident, whoever asks for it. */
+static void aligned_blocks_only(void) {
+    enum { BLOCKS = 16 };
+    void *blocks[BLOCKS];
+    int huge = access(HUGE_PAGES, F_OK) == 0;
+    free(malloc(100));
+    void *before = aligned_alloc(MIB, 100);
+    check(before && (!huge || strstr(mapping_flags((uintptr_t)before), " nh")), "an aligned block takes a huge page");
+    if (mlockall(MCL_FUTURE) != 0)
+        skip_case("mlockall is not allowed here: %s", strerror(errno));
+    size_t resident_before = resident();
+    for (size_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = aligned_alloc(MIB, 100);
+        check(blocks[i] && (uintptr_t)blocks[i] % MIB == 0, "no block");
+    }
+    check(resident() < resident_before + BLOCKS * MIB / 2, "%zu KiB more are resident for %d blocks",
+          (resident() - resident_before) / KIB, BLOCKS);
+    for (size_t i = 0; i < BLOCKS; i++)
+        free(blocks[i]);
+    free(before);
+    munlockall();
+    expect_silence();
+}
+
 static const struct test_case cases[] = {
     {"calloc gives zeros with all memory locked from the start", locked_from_main_on},
     {"calloc gives zeros with memory locked later, and unlocked", locked_later},
     {"zones do not take huge pages", zones_without_huge_pages},
+    {"nor does what lies between aligned blocks, nor is it locked", aligned_blocks_only},
 };
 
 MAIN_OF_CASES(cases)

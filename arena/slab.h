@@ -216,7 +216,7 @@ _Static_assert(UNIT_SIZE / BLOCK_ALIGN / 64 <= 1 << WORD_CLASS_SHIFT, "a word's 
 _Static_assert(CLASSES << WORD_CLASS_SHIFT <= UNIT_SIZE, "and so does its class");
 _Static_assert(sizeof(slack_word) == 2, "an atomic of the width of what it holds");
 _Static_assert(UNIT_SIZE / (TINY_MAX + 1) <= 64, "the states of a SMALL slab are one line: slab_small_slack");
-/* The widest slack is that of a SMALL_MAX block shrunk to one byte, as a block of size 0 is TINY. */
+/* The widest slack is that of a SMALL_MAX block shrunk to one byte, as none is for a size of 0. */
 _Static_assert(SMALL_MAX - 1 <= UINT16_MAX, "a slack fits its word");
 
 #endif

@@ -15,16 +15,16 @@ static NOINLINE void *take_aligned_slow(size_t alignment, size_t size, const voi
     process_enter(); /* which reads the options */
     if (debug_is_on())
         return debug_take(size, alignment, false, frame);
-    if (size <= SMALL_MAX && alignment <= SMALL_MAX)
+    if (sizeclass_can_align(size, size, alignment))
         return request_block(sizeclass_of_aligned(size, alignment), size, &zeroed);
     return request_large(size, size, alignment, &zeroed);
 }
 
-/* `alignment` is a power of two; `frame` as debug_take. */
+/* `alignment` is a power of two; `frame` as debug_take. That of a unit is left to the slow path. */
 INLINE void *take_aligned(size_t alignment, size_t size, const void *frame) {
     if (alignment <= BLOCK_ALIGN)
         return cadastre_malloc(size);
-    if (LIKELY(size <= SMALL_MAX && alignment <= SMALL_MAX)) {
+    if (LIKELY(size <= SMALL_MAX && alignment < UNIT_SIZE)) {
         void *block = tcache_take(tcache_current, sizeclass_of_aligned(size, alignment), size, NULL);
         if (LIKELY(block != NULL))
             return block;

@@ -341,7 +341,7 @@ void debug_give(const char *call, void *block, const void *frame) {
 /* --------------------------------------------------------------------------------------------------- taking */
 static void *take(size_t size, size_t alignment, bool *zeroed) {
     size_t room = size + (option_value(OPTION_CANARIES) != 0 ? CANARY_MIN : 0);
-    if (room > SMALL_MAX || alignment > SMALL_MAX)
+    if (!sizeclass_can_align(size, room, alignment))
         return request_large(size, room, alignment, zeroed);
     unsigned class = alignment <= BLOCK_ALIGN ? sizeclass_of(room) : sizeclass_of_aligned(room, alignment);
     return request_block(class, size, zeroed);

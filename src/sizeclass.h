@@ -31,6 +31,12 @@ INLINE unsigned sizeclass_of_aligned(size_t size, size_t alignment) {
     return sizeclass_of(round_up(max_size(size, 1), alignment));
 }
 
+/* Whether there is such a class for a block of `size` bytes with room for `room`. What is not requested of a block must
+ * fit a word, which SMALL_MAX does not. */
+INLINE bool sizeclass_can_align(size_t size, size_t room, size_t alignment) {
+    return room <= SMALL_MAX && alignment <= (size == 0 ? SMALL_MAX / 2 : SMALL_MAX);
+}
+
 INLINE bool sizeclass_is_tiny(unsigned class) {
     return class < TINY_CLASSES;
 }

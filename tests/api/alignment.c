@@ -89,6 +89,30 @@ static void aligned_then_resized(void) {
     ok(kept, "realloc of an aligned block keeps its contents");
 }
 
+struct wanted {
+    void *block;
+    size_t size;
+};
+
+static int is_wanted(void *argument, const cadastre_block *block) {
+    const struct wanted *wanted = argument;
+    return block->address == wanted->block && block->size == wanted->size;
+}
+
+/* Whatever its place was made for, the size of a block is the one that was asked for. */
+static void aligned_and_told(void) {
+    static const size_t sizes[] = {0, 1, 100, 65535, 65536, 65537};
+    int told = 1;
+    for (size_t alignment = 16; alignment <= 2 * MIB; alignment *= 2) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            struct wanted wanted = {aligned_alloc(alignment, sizes[i]), sizes[i]};
+            told &= cadastre_walk(is_wanted, &wanted);
+            free(wanted.block);
+        }
+    }
+    ok(told, "the size of an aligned block is told as it was asked for");
+}
+
 enum { SLOTS = 300, STEPS = 20000 };
 
 static struct {
@@ -135,8 +159,6 @@ static void mixed_at_random(void) {
         }
         if (step % 500 == 0)
             all_is_well();
-        if (step % 5000 == 4999)
-            malloc_trim(0);
     }
     for (size_t i = 0; i < SLOTS; i++) {
         faults += !pattern_holds(slots[i].block, slots[i].size, i);
@@ -152,6 +174,7 @@ int main(void) {
     powers_of_two();
     aligned_requests();
     aligned_then_resized();
+    aligned_and_told();
     mixed_at_random();
     return tap_done();
 }

@@ -28,6 +28,11 @@ static void must_be_zero(struct held held) {
         must(held.block[i] == 0, "%p: byte %zu of calloc's %zu is not zero", (void *)held.block, i, held.size);
 }
 
+/* Now and then such that the block is LARGE, however short. */
+static size_t any_alignment(struct rng *rng) {
+    return (size_t)16 << rng_between(rng, 0, rng_between(rng, 0, 30) != 0 ? 9 : 16);
+}
+
 /* The function's name is for the message. */
 static const char *take(struct rng *rng, size_t size, void **block, size_t *alignment) {
     *alignment = 16;
@@ -43,11 +48,11 @@ static const char *take(struct rng *rng, size_t size, void **block, size_t *alig
         *block = cadastre_reallocarray(NULL, size, 1);
         return "reallocarray";
     case 4:
-        *alignment = (size_t)16 << rng_between(rng, 0, 9);
+        *alignment = any_alignment(rng);
         *block = cadastre_aligned_alloc(*alignment, size);
         return "aligned_alloc";
     case 5:
-        *alignment = (size_t)16 << rng_between(rng, 0, 9);
+        *alignment = any_alignment(rng);
         if (cadastre_posix_memalign(block, *alignment, size) != 0)
             *block = NULL;
         return "posix_memalign";

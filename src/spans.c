@@ -148,8 +148,7 @@ static struct node *first_of_run(struct node *node) {
 }
 
 static void forget_run(struct node *first) {
-    spanbins_remove(RUNS, first);
-    spanbins_remove(GAPS, first);
+    spanbins_remove(first->bins[GAPS].length == 0 ? RUNS : GAPS, first);
 }
 
 static void note_run(struct node *node) {

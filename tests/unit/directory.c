@@ -58,7 +58,9 @@ static void pages(void) {
     ok(directory_find_large(neighbour) == node, "what is noted of a LARGE block is not lost");
     directory_purge(0, UINTPTR_MAX);
     ok(directory_find_large(neighbour) == node, "nor by purging all that can go");
-    directory_forget_large(neighbour);
+    directory_forget_large(neighbour, (struct node *)128);
+    ok(directory_find_large(neighbour) == node, "nor by another's end that began in the same unit");
+    directory_forget_large(neighbour, node);
     directory_purge(neighbour, neighbour + UNIT_SIZE);
     ok(!is_resident(neighbour) && directory_find_large(neighbour) == NULL, "once it is forgotten the page goes back");
 }

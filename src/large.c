@@ -80,10 +80,16 @@ static size_t need_of(size_t span, size_t alignment) {
     return alignment > os_page_size() ? span + alignment - os_page_size() : span;
 }
 
+/* Blocks for which addresses are mapped that are not theirs, and kept. */
+static bool is_sparse(size_t span, size_t alignment) {
+    return alignment > os_page_size() && alignment <= LARGE_GAP_MAX && span < LARGE_SPARSE_MAX;
+}
+
 /* The node becomes a block; gives the lock back. A short one is not noted: it may share a unit with the start of
  * another. */
-static void *publish_unlocking(struct node *node, size_t size) {
+static void *publish_unlocking(struct node *node, size_t size, size_t alignment) {
     store_relaxed(&node->size, size);
+    node->sparse = is_sparse(node->span, alignment);
     if (node->span > UNIT_SIZE)
         directory_note_large(node->start, node);
     account_add_large_live((ptrdiff_t)node->span);
@@ -102,12 +108,7 @@ void *large_take_warm(size_t size, size_t room, size_t alignment) {
         lock_release(&lock);
         return NULL;
     }
-    return publish_unlocking(spans_take(node, round_up(node->start, alignment), span, &zeroed), size);
-}
-
-/* Blocks for which addresses are mapped that are not theirs, and kept. */
-static bool is_sparse(size_t span, size_t alignment) {
-    return alignment > os_page_size() && alignment <= LARGE_GAP_MAX && span < LARGE_SPARSE_MAX;
+    return publish_unlocking(spans_take(node, round_up(node->start, alignment), span, &zeroed), size, alignment);
 }
 
 /* An aligned one in new addresses, of which those around it become gaps. NULL: they cannot be had. */
@@ -124,7 +125,7 @@ static void *take_sparse(size_t size, size_t span, size_t alignment) {
         return NULL;
     }
     bool zeroed;
-    return publish_unlocking(spans_take(spans_add_gap((uintptr_t)p, need), start, span, &zeroed), size);
+    return publish_unlocking(spans_take(spans_add_gap((uintptr_t)p, need), start, span, &zeroed), size, alignment);
 }
 
 void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
@@ -143,7 +144,7 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
     if (node == NULL && sparse)
         node = spans_find_gap(need);
     if (node != NULL)
-        return publish_unlocking(spans_take(node, round_up(node->start, alignment), span, zeroed), size);
+        return publish_unlocking(spans_take(node, round_up(node->start, alignment), span, zeroed), size, alignment);
     lock_release(&lock);
     *zeroed = true;
     void *p = sparse ? take_sparse(size, span, alignment) : NULL;
@@ -162,7 +163,7 @@ void *large_take(size_t size, size_t room, size_t alignment, bool *zeroed) {
         return NULL;
     }
     account_add_large_resident((ptrdiff_t)span);
-    return publish_unlocking(spans_add((uintptr_t)p, span), size);
+    return publish_unlocking(spans_add((uintptr_t)p, span), size, alignment);
 }
 
 static bool unmap(uintptr_t start, size_t span) {
@@ -368,7 +369,8 @@ void *large_resize(void *block, size_t size, bool may_move) {
     span = ample;
     lock_acquire(&lock);
     struct node *node = find_live(block);
-    if (UNLIKELY(node == NULL)) { /* freed by another thread meanwhile, which is the caller's fault */
+    /* Freed by another thread meanwhile, which is the caller's fault; or a hole would be left among gaps: a mapping. */
+    if (UNLIKELY(node == NULL || (!grown && node->sparse && node->span < LARGE_SPARSE_MAX))) {
         lock_release(&lock);
         return NULL;
     }

@@ -96,7 +96,7 @@ bool large_fit(void *block, size_t size);
 /*
  * Resizes the live block at `block` to `size`, keeping its contents, without a copy: in place, or with may_move by
  * moving its pages. The block's address, or NULL: it stands as it was, which for a smaller size does not occur;
- * or there is no such live block (any more).
+ * or there is no such live block (any more); or its pages are better copied.
  */
 void *large_resize(void *block, size_t size, bool may_move);
 

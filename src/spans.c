@@ -90,7 +90,7 @@ struct node *spans_add(uintptr_t start, size_t span) {
     store_relaxed(&node->kind, LARGE_LIVE);
     store_relaxed(&node->size, 0);
     node->span = span;
-    node->retained = node->guarded = node->gap = false;
+    node->retained = node->guarded = node->gap = node->sparse = false;
     spantree_insert(&root, node);
     return node;
 }

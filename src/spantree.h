@@ -38,6 +38,7 @@ struct node {
     bool retained;
     bool guarded; /* its mapping is a page longer on either side */
     bool gap;     /* spans.h */
+    bool sparse;  /* LIVE, and likely beside gaps */
     _Atomic size_t size;
     struct bin_place bins[3];
     struct node *older; /* in one of the owner's lists */

@@ -190,6 +190,25 @@ static void align_small(size_t alignment, size_t count, int write) {
     ok(cadastre_check() == 0, "and the heap is sound");
 }
 
+/* Nor do those that move leave anything behind. */
+static void align_and_move(void) {
+    enum { BLOCKS = 1000, GROWN = 3, ADDRESSES_MIB = BLOCKS * (GROWN + 1) + 400 };
+    struct cadastre_stats stats;
+    size_t before = mappings();
+    int had = 1;
+    most = 0;
+    for (used = 0; used < BLOCKS; used++) {
+        blocks[used] = aligned_alloc(MIB, used % 2 ? 70 << 10 : 100);
+        blocks[used] = realloc(blocks[used], GROWN * MIB);
+        had &= blocks[used] != NULL;
+    }
+    look("aligned blocks that grew");
+    cadastre_stats(&stats, sizeof stats);
+    ok(had && most <= before + 100 && stats.mapped.total < ADDRESSES_MIB * MIB,
+       "aligned, and grown: %zu mappings, %zu MiB of addresses", most, (size_t)stats.mapped.total / MIB);
+    empty();
+}
+
 int main(void) {
     struct rng rng = rng_stream(random_seed(), 0);
     diag("%zu MiB of address space, not written to", SPACE / MIB);
@@ -203,5 +222,6 @@ int main(void) {
     align_small(2 * MIB, 10000, 1);
     align_small(64 * KIB, 70000, 0);
     align_small(256 * KIB, 70000, 0);
+    align_and_move();
     return tap_done();
 }

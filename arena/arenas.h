@@ -85,8 +85,8 @@ void arenas_keep_contract(void);
 /* Gives back all that is retained: the pages for malloc_trim, and the addresses. false: there was nothing. */
 bool arenas_purge_all(void);
 
-/* Gives back addresses, which is what counts against RLIMIT_AS and the like: empty zones and LARGE spans. For when
- * the kernel refuses. */
+/* Gives back addresses, which is what counts against RLIMIT_AS and the like: empty zones and LARGE spans, and what lies
+ * between aligned blocks. For when the kernel refuses. */
 bool arenas_unmap_all(void);
 
 /* ------------------------------------------------------------------------------------------------ the walk */

@@ -74,6 +74,7 @@ static void add_context(struct text *text, const void *argument) {
     if (entry != NULL)
         add_who(text, entry->live ? "cadastre:   taken by thread " : "cadastre:   given back by thread ", entry->thread,
                 entry->stack);
+    stacks_print_missing(text, "cadastre:   ");
 }
 
 /* Where the block around an address begins; or the address. */

@@ -167,13 +167,15 @@ static void print_groups(struct text *text, const struct group *groups, size_t c
         text_add_decimal(text, count - GROUPS_SHOWN);
         text_add(text, " smaller groups\n");
     }
+    stacks_print_missing(text, "cadastre: leaks: ");
     text_add(text, "cadastre: leaks: ");
     add_amount(text, lost.bytes, lost.blocks);
     if (kept.blocks > 0) {
         text_add(text, "; besides, the C library, the C++ library and the loader keep ");
         add_amount(text, kept.bytes, kept.blocks);
     }
-    if (lost.blocks > 0 && stacks_total().stacks == 0)
+    struct stacks_total stacks = stacks_total();
+    if (lost.blocks > 0 && stacks.stacks + stacks.refused == 0)
         text_add(text, "; CADASTRE_STACKS=16 says who took them");
     text_add(text, "\n");
 }

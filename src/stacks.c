@@ -33,7 +33,8 @@ SPARSE static _Atomic(char *) chunks[CHUNKS]; /* mapped in order, on demand */
 static _Atomic uint32_t next_unit = ATOMIC_VAR_INIT(1);
 static _Atomic size_t stacks_kept;
 static _Atomic size_t bytes_mapped;
-static _Atomic size_t stacks_refused;
+static _Atomic size_t calls_beyond;
+static _Atomic size_t calls_refused;
 
 /* -------------------------------------------------------------------------------------------------- memory */
 /* Of two threads that map at once, one gives its chunk back. */
@@ -73,6 +74,16 @@ static struct stack *stack_of(uint32_t id) {
     return (struct stack *)(load_acquire(&chunks[id / CHUNK_UNITS]) + id % CHUNK_UNITS * UNIT);
 }
 
+/* Where a stack of `count` begins if what is below `from` is taken: a stack is in one chunk. */
+static uint32_t place_at(uint32_t from, uint32_t count) {
+    return from % CHUNK_UNITS + 1 + count <= CHUNK_UNITS ? from : (uint32_t)round_up(from, CHUNK_UNITS);
+}
+
+static bool is_full(uint32_t count) {
+    return load_relaxed(&stacks_kept) >= STACKS_MAX ||
+           place_at(load_relaxed(&next_unit), count) / CHUNK_UNITS >= CHUNKS;
+}
+
 /* Room for a stack of `count`; 0: none. The chunk is there before a part of it is taken, so that a kernel that refuses
  * for a while costs nothing for ever. */
 static uint32_t take_units(uint32_t count) {
@@ -80,7 +91,7 @@ static uint32_t take_units(uint32_t count) {
     uint32_t from = load_relaxed(&next_unit);
     uint32_t id;
     do {
-        id = from % CHUNK_UNITS + units <= CHUNK_UNITS ? from : (uint32_t)round_up(from, CHUNK_UNITS);
+        id = place_at(from, count);
         if (id / CHUNK_UNITS >= CHUNKS || chunk_at(id / CHUNK_UNITS) == NULL)
             return 0;
     } while (!atomic_compare_exchange_weak_explicit(&next_unit, &from, id + units, memory_order_relaxed,
@@ -110,9 +121,9 @@ static uint32_t find(uint32_t id, uint32_t end, uint16_t tag, const uintptr_t *p
 }
 
 static uint32_t add(_Atomic uint32_t *bucket, uint32_t newest, uint16_t tag, const uintptr_t *pcs, unsigned count) {
-    uint32_t id = load_relaxed(&stacks_kept) < STACKS_MAX ? take_units(count) : 0;
+    uint32_t id = is_full(count) ? 0 : take_units(count);
     if (id == 0) {
-        add_relaxed(&stacks_refused, 1);
+        add_relaxed(is_full(count) ? &calls_beyond : &calls_refused, 1);
         return 0;
     }
     struct stack *stack = stack_of(id);
@@ -139,7 +150,7 @@ uint32_t stacks_intern(const uintptr_t *pcs, unsigned count) {
     if (count == 0)
         return 0;
     if (heads == NULL) {
-        add_relaxed(&stacks_refused, 1);
+        add_relaxed(&calls_refused, 1);
         return 0;
     }
     uint64_t value = hash(pcs, count);
@@ -164,8 +175,8 @@ unsigned stacks_get(uint32_t id, const uintptr_t **pcs) {
 }
 
 struct stacks_total stacks_total(void) {
-    return (struct stacks_total){load_relaxed(&stacks_kept), load_relaxed(&bytes_mapped),
-                                 load_relaxed(&stacks_refused)};
+    return (struct stacks_total){load_relaxed(&stacks_kept), load_relaxed(&bytes_mapped), load_relaxed(&calls_beyond),
+                                 load_relaxed(&calls_refused)};
 }
 
 /* ------------------------------------------------------------------------------------------------- printing */
@@ -234,6 +245,26 @@ void stacks_print(struct text *text, uint32_t id, const char *indent) {
         if (text->length > text->capacity / 2 && text->fd >= 0) /* so that other threads' lines come between lines */
             text_flush(text);
     }
+}
+
+static void add_missing(struct text *text, const char *indent, size_t calls, const char *why) {
+    text_add(text, indent);
+    text_add_decimal(text, calls);
+    text_add(text, calls == 1 ? " call has no stack, as " : " calls have no stack, as ");
+    text_add(text, why);
+}
+
+void stacks_print_missing(struct text *text, const char *indent) {
+    struct stacks_total total = stacks_total();
+    if (total.beyond > 0) {
+        add_missing(text, indent, total.beyond, "the depot is full: ");
+        text_add_decimal(text, total.stacks);
+        text_add(text, " stacks in ");
+        text_add_decimal(text, total.bytes);
+        text_add(text, " bytes\n");
+    }
+    if (total.refused > 0)
+        add_missing(text, indent, total.refused, "the kernel gave no memory\n");
 }
 
 const void *stacks_memory(size_t n, size_t *size) {

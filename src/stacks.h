@@ -38,13 +38,18 @@ unsigned stacks_get(uint32_t id, const uintptr_t **pcs);
  */
 void stacks_print(struct text *text, uint32_t id, const char *indent);
 
+/* Says in a line how many calls have no stack for lack of room, and what of; nothing, if all have theirs. For every
+ * report that prints stacks, behind them. */
+void stacks_print_missing(struct text *text, const char *indent);
+
 /* What is mapped for them: the n-th piece, NULL when there are no more. */
 const void *stacks_memory(size_t n, size_t *size);
 
 struct stacks_total {
     size_t stacks;  /* different ones */
     size_t bytes;   /* mapped for them */
-    size_t refused; /* not recorded for lack of room */
+    size_t beyond;  /* calls whose stack was not recorded, as the depot is full */
+    size_t refused; /* the same, as the kernel gave no memory */
 };
 struct stacks_total stacks_total(void);
 

@@ -12,6 +12,7 @@
 #include "process.h"
 #include "request.h"
 #include "sizeclass.h"
+#include "stacks.h"
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -297,6 +298,7 @@ static void add_text(struct text *text, const struct cadastre_stats *stats, cons
         add_number(text, value_of(stats, &heap_rows[i]), 2 * COLUMN_WIDTH);
         text_add(text, "\n");
     }
+    stacks_print_missing(text, "");
     text_add(text, "\n");
     add_label(text, "lock of");
     add_heads(text, lock_rows, COUNT(lock_rows));

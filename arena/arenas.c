@@ -1,5 +1,6 @@
 #include "arenas.h"
 #include "account.h"
+#include "ledger.h"
 #include "message.h"
 #include "os.h"
 
@@ -147,12 +148,25 @@ void arenas_keep_contract(void) {
         account_note_purged(purged);
 }
 
+/* Of a block's zone, or span, whatever has become of the block. */
+static bool is_there(uintptr_t address, unsigned arena) {
+    struct large_view view;
+    unsigned owner;
+    return arena == ARENA_NONE ? large_find(address, &view) : directory_find_zone(address, &owner);
+}
+
+bool arenas_sweep_ledger(void) {
+    return ledger_is_due() && ledger_sweep(is_there);
+}
+
 static bool unmap_all(bool gaps) {
     bool any = large_unmap_free(gaps);
     for (unsigned i = 0; i < arena_count; i++)
         while (arena_release_zone(&arenas[i]))
             any = true;
     directory_purge(0, UINTPTR_MAX);
+    while (arenas_sweep_ledger())
+        ;
     return any;
 }
 
@@ -310,16 +324,6 @@ bool arenas_is_live(const struct walk_block *block) {
         return arena_find_live(&arenas[block->arena], block->start, &size) && size == block->size;
     return large_find(block->start, &view) && view.kind == LARGE_LIVE && view.start == block->start &&
            view.size == block->size;
-}
-
-bool arenas_find_zone(uintptr_t address, unsigned *arena) {
-    uintptr_t base = zone_base(address);
-    for (*arena = 0; base != 0 && *arena < arena_count; ++*arena) {
-        struct zone_view zone = arena_next_zone(&arenas[*arena], base);
-        if (zone.start == base)
-            return address - base < zone.size;
-    }
-    return false;
 }
 
 /* ----------------------------------------------------------------------------------------------------- fork */

@@ -82,6 +82,10 @@ size_t arenas_flush(struct batch *batch, void **twice);
 /* Brings what is retained within the contract, if it is not: purges oldest first, and a little more. */
 void arenas_keep_contract(void);
 
+/* Sweeps a part of the ledger, if one is due, of what it knows of zones and LARGE spans that are gone. false: none is.
+ * The debugging modes do so call by call, and who unmaps all that is free of all parts. */
+bool arenas_sweep_ledger(void);
+
 /* Gives back all that is retained: the pages for malloc_trim, and the addresses. false: there was nothing. */
 bool arenas_purge_all(void);
 
@@ -169,9 +173,6 @@ void arenas_walk_all(const struct walk_visitor *visitor, void *argument);
 
 /* Whether a block that a walk came by is still live, with the same size (or is so again). */
 bool arenas_is_live(const struct walk_block *block);
-
-/* Whose zone `address` lies in; false: in none. */
-bool arenas_find_zone(uintptr_t address, unsigned *arena);
 
 /* For fork. */
 void arenas_lock_all(void);

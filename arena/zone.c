@@ -79,6 +79,7 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
     zone->arena = arena;
     zone->lines = directory_find((uintptr_t)start);
     zone->units = (uint16_t)(size / UNIT_SIZE);
+    directory_note_zone((uintptr_t)start, arena, zone->units);
     zone->first_unit = (uint16_t)(1 + HEADER_UNITS(zone->units));
     zone->cells = (uint16_t)((HEADER_UNITS(zone->units) * UNIT_SIZE - CELLS_OFFSET) / CELL_SIZE);
     for (unsigned unit = zone->first_unit; unit < zone->units; unit++) {
@@ -91,8 +92,13 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category) {
 bool zone_destroy(struct zone *zone) {
     uintptr_t start = zone_start(zone);
     ASSERT(zone_is_empty(zone));
-    if (!os_unmap((void *)start, zone_size(zone)))
+    unsigned arena = zone->arena, units = zone->units;
+    size_t size = zone_size(zone);
+    directory_forget_zone(start); /* before its place can be another zone's */
+    if (!os_unmap((void *)start, size)) {
+        directory_note_zone(start, arena, units);
         return false;
+    }
     directory_leave(start);
     directory_add_hole(start);
     return true;

@@ -232,8 +232,11 @@ static void add_table(struct census *census, const void *memory, size_t size) {
 static void count_debugging(struct census *census) {
     size_t size;
     size_t held;
-    const void *memory = ledger_memory(&size);
-    add_table(census, memory, size);
+    const void *memory;
+    for (unsigned n = 0; n < LEDGER_PIECES; n++) {
+        memory = ledger_memory(n, &size);
+        add_table(census, memory, size);
+    }
     memory = history_memory(&size);
     add_table(census, memory, size);
     for (size_t n = 0; (memory = stacks_memory(n, &size)) != NULL; n++)

@@ -333,6 +333,7 @@ static void give(const char *call, void *block, bool checked, const void *frame)
         keep_a_while(block, entry.capacity);
     else
         release(block, entry.capacity);
+    arenas_sweep_ledger();
 }
 
 void debug_give(const char *call, void *block, const void *frame) {
@@ -387,6 +388,7 @@ void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
     unsigned arena = slab_arena_at((uintptr_t)block);
     ledger_put(entry_for(block, size, capacity, arena, true, frame));
     history_add(HISTORY_TAKE, (uintptr_t)block, size, (uint16_t)arena, current_thread());
+    arenas_sweep_ledger();
     return block;
 }
 

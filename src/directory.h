@@ -120,6 +120,27 @@ INLINE struct node *directory_find_large(uintptr_t start) {
     return load_acquire(&line->owner) == OWNER_LARGE ? (struct node *)load_relaxed(slab_states(line)) : NULL;
 }
 
+/*
+ * A zone is noted in the line of its first unit, which is never carved: whose it is, and how many units it has. By who
+ * maps and unmaps it; finding takes no lock.
+ */
+#define OWNER_ZONE ((uint32_t)1 << 31)
+INLINE void directory_note_zone(uintptr_t start, unsigned arena, unsigned units) {
+    store_relaxed(&directory_find(start)->owner, OWNER_ZONE | OWNER(arena, 0) | units);
+}
+INLINE void directory_forget_zone(uintptr_t start) {
+    store_relaxed(&directory_find(start)->owner, 0);
+}
+
+/* Whether `address` lies in a zone, and whose it is. */
+INLINE bool directory_find_zone(uintptr_t address, unsigned *arena) {
+    uint32_t owner = load_relaxed(&directory_find(round_down(address, ZONE_SPAN))->owner);
+    *arena = OWNER_ARENA(owner & ~OWNER_ZONE);
+    return owner != OWNER_LARGE && (owner & OWNER_ZONE) != 0 &&
+           (address & (ZONE_SPAN - 1)) >> UNIT_SHIFT < (owner & (OWNER(1, 0) - 1));
+}
+
+_Static_assert(ZONE_UNITS < OWNER(1, 0) && OWNER(ARENAS_MAX, 0) <= OWNER_ZONE, "a zone's note is one word");
 _Static_assert(sizeof(struct slab_line) == sizeof(state_byte *), "slab_states: the same index in both");
 _Static_assert(sizeof(state_byte) == 1, "a state is a byte");
 _Static_assert(OWNER(0, CLASSES) <= OWNER(1, 0), "the classes fit a row");

@@ -202,7 +202,7 @@ COLD void misuse_report_pointer(const char *call, const void *pointer, const str
         add_slab(&text, call, address, line);
     else if (large_find(address, &view))
         add_large(&text, call, address, &view);
-    else if (arenas_find_zone(address, &arena))
+    else if (directory_find_zone(address, &arena))
         add_nothing(&text, arena);
     else
         add_foreign(&text, address);

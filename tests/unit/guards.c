@@ -109,9 +109,12 @@ static void look_at_tables(void) {
     quarantine_boot(MIB);
     memory = quarantine_memory(&size, &held);
     look_at_table("the quarantine", memory, size);
-    ledger_put((struct ledger_entry){.address = 4096});
-    memory = ledger_memory(&size);
-    look_at_table("the ledger", memory, size);
+    for (uintptr_t i = 1; i <= 200000; i++)
+        ledger_put((struct ledger_entry){.address = 16 * i});
+    for (unsigned n = 0; n < LEDGER_PIECES; n++) {
+        memory = ledger_memory(n, &size);
+        look_at_table("the ledger", memory, size);
+    }
     stacks_intern(&pc, 1);
     memory = stacks_memory(0, &size);
     look_at_table("the table of stacks", memory, size);

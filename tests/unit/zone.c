@@ -40,6 +40,22 @@ static void geometry(void) {
     }
 }
 
+/* By every address in it, and by none behind. */
+static void known_by_address(void) {
+    for (size_t size = ZONE_SIZE_MIN; size <= ZONE_SPAN; size *= 2) {
+        struct zone *zone = zone_create(size, ARENAS_MAX - 1, TINY);
+        uintptr_t start = zone_start(zone);
+        unsigned arena;
+        size_t found = 0;
+        for (uintptr_t at = start; at < start + size; at += UNIT_SIZE)
+            found += directory_find_zone(at + 1, &arena) && arena == ARENAS_MAX - 1;
+        for (uintptr_t at = start + size; at < start + ZONE_SPAN; at += UNIT_SIZE)
+            found += directory_find_zone(at, &arena);
+        ok(found == size / UNIT_SIZE, "%zu KiB: %zu units are known to be in the zone", size / KIB, found);
+        ok(zone_destroy(zone) && !directory_find_zone(start, &arena), "none when it is gone");
+    }
+}
+
 static void first_fit(void) {
     struct zone *zone = zone_create(ZONE_SPAN, 0, TINY);
     struct slab *slab = zone_carve(zone, NULL, sizeclass_of(64));
@@ -156,6 +172,7 @@ static void random_use(void) {
 
 int main(void) {
     geometry();
+    known_by_address();
     first_fit();
     zero_knowledge();
     cells();

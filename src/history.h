@@ -1,5 +1,6 @@
 /*
- * The last events: a ring of what the process asked of the allocator, when CADASTRE_HISTORY switches it on.
+ * The last events: a ring of what the process asked of the allocator, when CADASTRE_HISTORY switches it on; of one
+ * length from the start.
  *
  * Lock-free: a writer takes the next number, and the number's slot says when it is written. What a copy finds half
  * written, or overtaken, it leaves out.

@@ -1,7 +1,8 @@
 /*
  * Memory for the allocator's own structures: LARGE nodes, thread caches, magazines. Never returned to the kernel, so
  * what it hands out can be read at any later time; reused by power-of-two size. It comes from chunks between pages that
- * cannot be touched; each is about as long as all before it together, so that many threads need few mappings.
+ * cannot be touched; each is about as long as all before it together, so that many threads need few mappings. So there
+ * is, of each size, as much as was in use at once, and in the last chunk as much again or 4 MiB.
  */
 #ifndef METADATA_H
 #define METADATA_H

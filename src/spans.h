@@ -21,7 +21,8 @@
 
 #define SPANS_SPARES 3 /* a span is added, and split in three at the most */
 
-/* A node for later; NULL: no memory. Nodes are kept for good, as a wrong free may yet look at one. */
+/* A node for later; NULL: no memory. Nodes are kept for good, as a wrong free may yet look at one; so there are as many
+ * as there were spans at once, SPANS_SPARES, and one for each thread that was making one. */
 struct node *spans_make_spare(void);
 void spans_add_spare(struct node *node);
 unsigned spans_spare_count(void);

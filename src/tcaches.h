@@ -1,6 +1,7 @@
 /*
- * All thread caches: which thread has which, and those that wait for a thread. Caches are for ever. Each is in one list
- * of its arena's: active while a thread has it, or is busy with it; parked else.
+ * All thread caches: which thread has which, and those that wait for a thread. Caches are for ever: as many
+ * of each arena as it had threads at once. Each is in one list of its arena's: active while a thread has it, or is busy
+ * with it; parked else.
  *
  * A thread gives its cache back when a destructor of thread-specific data runs. Some end without: those whose C library
  * had no key left, or lost the value. So there is a second way, which asks no thread for anything: see find_dead.

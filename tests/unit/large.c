@@ -1,7 +1,11 @@
-/* The LARGE tree: coalescing without new mappings, resizing in place, and random use against a model. */
+/*
+ * The LARGE tree: coalescing without new mappings, resizing in place, random use against a model; and how many nodes
+ * there are for it.
+ */
 #include "large.h"
 #include "account.h"
 #include "config.h"
+#include "metadata.h"
 #include "os.h"
 #include "tap.h"
 
@@ -214,11 +218,47 @@ static void random_use(void) {
     ok(live == listed, "the list has exactly the live blocks");
 }
 
+/* Nodes are never given back: there are as many as there were spans at once, at the most, and two for what is next. */
+static void nodes(void) {
+    enum { BLOCKS = 1000, ROUNDS = 50 };
+    static void *blocks[BLOCKS];
+    struct metadata_totals before, after;
+    struct large_view view;
+    size_t wrong = 0, spans = 0, most = 0;
+    large_unmap_free();
+    metadata_total(&before);
+    for (size_t round = 0; round < ROUNDS; round++) {
+        for (size_t i = 0; i < BLOCKS; i++)
+            blocks[i] = take(SMALL_MAX + 1 + next_random(2 * SMALL_MAX));
+        for (size_t i = 0; i < BLOCKS; i++)
+            large_resize(blocks[i], SMALL_MAX + 1, false); /* what is cut off is a span, too */
+        spans = 0;
+        for (uintptr_t from = 0; large_list(from, &view, 1) == 1; from = view.start + 1)
+            spans++;
+        most = max_size(most, spans);
+        const struct node *node = directory_find_large((uintptr_t)blocks[0]);
+        wrong += node == NULL || load_relaxed(&node->kind) != LARGE_LIVE;
+        for (size_t i = 0; i < BLOCKS; i++)
+            wrong += !large_give(blocks[i]);
+        large_unmap_free();
+        wrong += large_find((uintptr_t)blocks[0], &view) || load_relaxed(&node->kind) == LARGE_LIVE;
+    }
+    metadata_total(&after);
+    size_t room = (most + SPANS_SPARES) * 256;
+    ok(wrong == 0, "nodes of blocks that are gone can be read");
+    ok(after.used - before.used <= room,
+       "%d blocks live and die, %zu spans at once: %zu kB of nodes more, not over %zu", BLOCKS * ROUNDS, most,
+       (after.used - before.used) >> 10, room >> 10);
+}
+
+_Static_assert(sizeof(struct node) <= 256, "what metadata takes for a node");
+
 int main(void) {
     coalescing();
     zeroes();
     runs();
     gaps();
     random_use();
+    nodes();
     return tap_done();
 }

@@ -33,14 +33,28 @@ static slack_word *slack_of(const struct slab_line *line, const state_byte *stat
 }
 
 void slab_set_slack(const struct slab_line *line, state_byte *state, size_t slack) {
-    store_relaxed(slack_of(line, state), (uint16_t)slack);
+    store_release(slack_of(line, state), (uint16_t)slack); /* who sees it sees that the block before was freed */
     store_release(state, STATE_WIDE);
 }
 
+/* A block's state, and if that is STATE_WIDE its slack word. Both may change meanwhile; if the state is the same before
+ * and after, then the word was its at an instant in between. */
+static uint8_t look(const state_byte *state, const slack_word *word, uint16_t *slack) {
+    uint8_t seen = load_acquire(state), before;
+    do {
+        before = seen;
+        if (LIKELY(before != STATE_WIDE))
+            break;
+        *slack = load_acquire(word);
+        seen = load_acquire(state);
+    } while (UNLIKELY(seen != before));
+    return seen;
+}
+
 size_t slab_size_of(const struct slab_line *line, const state_byte *state) {
-    size_t value = load_acquire(state);
-    size_t slack = value == STATE_WIDE ? load_relaxed(slack_of(line, state)) : value - STATE_LIVE;
-    return slab_block_size(line) - slack;
+    uint16_t slack = 0;
+    uint8_t value = look(state, slack_of(line, state), &slack);
+    return slab_block_size(line) - (value == STATE_WIDE ? slack : value - (size_t)STATE_LIVE);
 }
 
 /* ------------------------------------------------------------------------------- under the arena's lock */
@@ -96,16 +110,15 @@ size_t slab_take(struct slab *slab, struct entry *end, size_t want) {
     return count;
 }
 
-/* A live block's slack word is written before its state, so it is read after. */
 void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks) {
     const state_byte *from = slab->states;
     const slack_word *from_slacks = (const slack_word *)(from + slab_slack_offset(slab->blocks));
-    bool has_slacks = slack_bytes(slab->class) > 0;
     for (size_t i = 0; i < slab->blocks; i++) {
-        uint8_t state = load_acquire(&from[i]);
+        uint16_t slack;
+        uint8_t state = look(&from[i], &from_slacks[i], &slack);
         store_relaxed(&states[i], state);
-        if (has_slacks && state == STATE_WIDE)
-            store_relaxed(&slacks[i], load_relaxed(&from_slacks[i]));
+        if (state == STATE_WIDE)
+            store_relaxed(&slacks[i], slack);
     }
 }
 

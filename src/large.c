@@ -404,9 +404,17 @@ const char *large_kind_name(enum large_kind kind) {
     return names[kind];
 }
 
+/* Without the lock a thread may retire the block meanwhile, and revive the span with another size. If the kind is the
+ * same before and after, then the size was that of a span of this kind at an instant in between. */
 static struct large_view view_of(const struct node *node) {
-    return (struct large_view){node->start,   node->span,     node->size, node->kind,
-                               node->guarded, node->retained, node->gap};
+    uint8_t kind = load_acquire(&node->kind), before;
+    size_t size;
+    do {
+        before = kind;
+        size = load_acquire(&node->size);
+        kind = load_acquire(&node->kind);
+    } while (UNLIKELY(kind != before));
+    return (struct large_view){node->start, node->span, size, kind, node->guarded, node->retained, node->gap};
 }
 
 bool large_find(uintptr_t address, struct large_view *view) {

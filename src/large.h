@@ -69,7 +69,7 @@ INLINE bool large_fits(size_t length, size_t span) {
 }
 
 INLINE void *large_revive(struct node *node, size_t size) {
-    store_relaxed(&node->size, size);
+    store_release(&node->size, size); /* who sees it sees that the block before was retired */
     store_release(&node->kind, LARGE_LIVE);
     return (void *)load_relaxed(&node->start);
 }

@@ -260,24 +260,23 @@ void tcache_return(void *block) {
     give_direct(arenas_at(slab_arena(line)), block, state);
 }
 
-static bool make_outgoing(struct tcache *cache) {
+static void make_outgoing(struct tcache *cache) {
     struct batch *batch = metadata_take(sizeof *batch);
     if (batch == NULL)
-        return false;
+        return;
     memset(batch, 0, offsetof(struct batch, bundles)); /* what metadata gives is not zero, if it is not new */
     store_release(&cache->outgoing, batch);
-    return true;
 }
 
 bool tcache_push_bundle(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
     struct batch *batch = load_relaxed(&cache->outgoing);
-    if (UNLIKELY(batch == NULL || load_relaxed(&batch->count) == OUTGOING_BUNDLES ||
-                 load_relaxed(&cache->outgoing_left) <= 0))
+    ptrdiff_t left = tcache_outgoing_after(cache, slab_class(line));
+    if (UNLIKELY(batch == NULL || load_relaxed(&batch->count) == OUTGOING_BUNDLES || left < 0))
         return false;
     if (!PLANTED_DELAY)
         store_relaxed(state, STATE_USED);
     batch_add_bundle(batch, line, block, state);
-    tcache_count_outgoing(cache, slab_class(line));
+    store_relaxed(&cache->outgoing_left, left);
     return true;
 }
 
@@ -285,11 +284,10 @@ bool tcache_push_bundle(struct tcache *cache, const struct slab_line *line, void
 static void give_outgoing(struct tcache *cache, const struct slab_line *line, void *block, state_byte *state) {
     if (load_relaxed(&cache->outgoing) != NULL)
         flush_outgoing(cache);
-    else if (!make_outgoing(cache)) {
+    else
+        make_outgoing(cache);
+    if (!tcache_push_bundle(cache, line, block, state)) /* no memory for the batch, or not even an empty one holds it */
         give_direct(arenas_at(slab_arena(line)), block, state);
-        return;
-    }
-    tcache_push_bundle(cache, line, block, state);
 }
 
 /*

@@ -116,7 +116,7 @@ INLINE void *tcache_pop(struct tcache *cache, size_t owner, enum category catego
     if (category == TINY) {
         store_release(top->state, (uint8_t)live);
     } else {
-        store_relaxed(slab_small_slack(top->state), (uint16_t)(live - STATE_LIVE));
+        store_release(slab_small_slack(top->state), (uint16_t)(live - STATE_LIVE)); /* as slab_set_slack */
         store_release(top->state, STATE_WIDE);
     }
     ASSUME(top->block != NULL);
@@ -157,14 +157,16 @@ INLINE bool tcache_push(struct magazine *magazine, void *block, state_byte *stat
     return true;
 }
 
-INLINE void tcache_count_outgoing(struct tcache *cache, unsigned class) {
-    store_relaxed(&cache->outgoing_left, load_relaxed(&cache->outgoing_left) - (ptrdiff_t)sizeclasses[class].size);
+/* What would be left of the outgoing batch's bytes; negative: it has no room for a block of this class. */
+INLINE ptrdiff_t tcache_outgoing_after(const struct tcache *cache, unsigned class) {
+    return load_relaxed(&cache->outgoing_left) - (ptrdiff_t)sizeclasses[class].size;
 }
 
 /* Frees a live block of another arena. false, and nothing done: the batch is not there, or has no bundle for it. */
 INLINE bool tcache_push_outgoing(struct tcache *cache, unsigned class, state_byte *state) {
     struct batch *batch = load_relaxed(&cache->outgoing);
-    if (UNLIKELY(batch == NULL || load_relaxed(&cache->outgoing_left) <= 0))
+    ptrdiff_t left = tcache_outgoing_after(cache, class);
+    if (UNLIKELY(batch == NULL || left < 0))
         return false;
     struct bundle *bundle = batch_find(batch, state);
     if (UNLIKELY(bundle == NULL))
@@ -172,7 +174,7 @@ INLINE bool tcache_push_outgoing(struct tcache *cache, unsigned class, state_byt
     if (!PLANTED_DELAY)
         store_relaxed(state, STATE_USED);
     batch_add(bundle, state);
-    tcache_count_outgoing(cache, class);
+    store_relaxed(&cache->outgoing_left, left);
     return true;
 }
 

@@ -361,11 +361,13 @@ size_t arena_purge_oldest(struct arena *arena) {
     zone_purge_begin(zone, first, count);
     arena->purges++;
     publish_oldest(arena);
+    lock_begin_between(); /* arena_reset_lock ends the purges of others */
     arena_unlock(arena);
 
     bool zeroed = os_purge((char *)zone_start(zone) + first * UNIT_SIZE, count * UNIT_SIZE);
 
     arena_lock(arena);
+    lock_end_between();
     zone_purge_end(zone, first, count, zeroed);
     zones_settle(&arena->zones, zone);
     arena->purges--;

@@ -23,10 +23,11 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a wor
 #define CHECK_RANKS false
 #endif
 
-/* Of the calling thread; the address also names it. */
+/* Of the calling thread; the address also names it. What is volatile, signal handlers look at or change. */
 static __thread struct {
-    bool passing;   /* lock_pass_all: it holds them all already */
-    unsigned count; /* locks that it holds, or is about to take: so that what interrupts it sees no lock too few */
+    volatile enum { TAKING, PASSING, FORBIDDEN } mode; /* by default; of lock_pass_all; of lock_forbid_all */
+    volatile unsigned count; /* locks that it holds, or is about to take: what interrupts it sees none too few */
+    struct lock *volatile awaited; /* asleep */
     unsigned depth; /* locks that it holds, innermost last, when ranks are checked; fork holds all at once */
     unsigned ranks[CHECK_RANKS ? LOCK_RANKS : 1];
 } held;
@@ -78,6 +79,13 @@ static uint64_t now_ns(void) {
     return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
 }
 
+/* For a thread that is not to touch the locks: it goes on without, or not at all. */
+static COLD void go_without(void) {
+    if (held.mode == FORBIDDEN)
+        message_die("malloc or free was called in the child of a fork that a signal handler made inside malloc, free or "
+                    "fork; such a child can only exec or _exit");
+}
+
 /* What it gives is the time that the thread slept. */
 static COLD uint64_t acquire_contended(struct lock *lock) {
     uintptr_t self = lock_self();
@@ -94,7 +102,10 @@ static COLD uint64_t acquire_contended(struct lock *lock) {
             return 0;
     }
     /* Others may wait as well: whoever has waited leaves the mark. */
+    struct lock *interrupted = held.awaited;
+    held.awaited = lock;
     while (!try_acquire(lock, self | WAITED_FOR)) {
+        go_without();
         uintptr_t word = load_relaxed(&lock->word);
         if (word != 0 && ((word & WAITED_FOR) != 0 ||
                           atomic_compare_exchange_strong_explicit(&lock->word, &word, word | WAITED_FOR,
@@ -104,12 +115,16 @@ static COLD uint64_t acquire_contended(struct lock *lock) {
             slept += now_ns() - start;
         }
     }
+    held.awaited = interrupted;
+    go_without();
     return slept;
 }
 
 void lock_acquire(struct lock *lock) {
-    if (UNLIKELY(held.passing))
+    if (UNLIKELY(held.mode != TAKING)) {
+        go_without();
         return;
+    }
     held.count++;
     if (UNLIKELY(!try_acquire(lock, lock_self()))) {
         uint64_t slept = acquire_contended(lock);
@@ -122,8 +137,10 @@ void lock_acquire(struct lock *lock) {
 }
 
 void lock_release(struct lock *lock) {
-    if (UNLIKELY(held.passing))
+    if (UNLIKELY(held.mode != TAKING)) {
+        go_without();
         return;
+    }
     if (CHECK_RANKS)
         rank_pop(lock);
     memory_order order = PLANTED_RACE ? memory_order_relaxed : memory_order_release;
@@ -134,11 +151,31 @@ void lock_release(struct lock *lock) {
 }
 
 bool lock_holds_any(void) {
-    return held.count > 0 && !held.passing;
+    return held.count > 0 && held.mode != PASSING;
+}
+
+void lock_begin_between(void) {
+    held.count++;
+}
+
+void lock_end_between(void) {
+    held.count--;
 }
 
 void lock_pass_all(bool yes) {
-    held.passing = yes;
+    if (held.mode != FORBIDDEN)
+        held.mode = yes ? PASSING : TAKING;
+}
+
+bool lock_forbids_fork(void) {
+    return held.count > 0;
+}
+
+/* The thread may have been asleep, and would sleep on when the handler returns: nobody is left to wake it. */
+void lock_forbid_all(void) {
+    held.mode = FORBIDDEN;
+    if (held.awaited != NULL)
+        store_relaxed(&held.awaited->word, 0);
 }
 
 bool lock_is_mine(const struct lock *lock) {

@@ -47,12 +47,24 @@ bool lock_is_mine(const struct lock *lock);
 /* How it was used so far; takes it for that. */
 struct lock_counts lock_counts_of(struct lock *lock);
 
-/* Whether the calling thread holds a lock: then it was interrupted in the midst of something. */
+/* Whether the calling thread holds a lock, or what counts as one: then it was interrupted in the midst of something. */
 bool lock_holds_any(void);
+
+/* What a thread does between two locks, and a fork in a handler that interrupts it must not take for a vanished
+ * thread's, counts as a lock: from its begin, under the first, to its end, under the second. */
+void lock_begin_between(void);
+void lock_end_between(void);
 
 /* For the thread that forks, while it holds every lock: other libraries' handlers of fork, which run in it meanwhile,
  * may allocate. Its locks let it pass, until it says no. */
 void lock_pass_all(bool yes);
+
+/* Whether a signal handler that forks has interrupted the calling thread in the midst of something, or in a fork. */
+bool lock_forbids_fork(void);
+
+/* In the child of such a fork, where what the locks guard may be half done, and nobody is left to give them back: from
+ * now on, whoever comes to a lock says so and aborts. */
+void lock_forbid_all(void);
 
 /* In the child of fork, where no thread lives that could have held it but the calling one: free, whoever did. */
 void lock_reset(struct lock *lock);

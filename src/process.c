@@ -46,7 +46,20 @@ static bool has_stream_list(void) {
     return _IO_list_lock != NULL && _IO_list_unlock != NULL && _IO_list_resetlock != NULL;
 }
 
+/*
+ * A signal handler may fork (POSIX.1-2017, 2.4.3) where it has interrupted this thread under a lock. Then no lock is
+ * taken, as it might be that one; nor is the list of streams, whose holder may wait for it. (In a process with several
+ * threads glibc takes that itself.) The parent goes on as if nothing had been; the child, which has what is half done,
+ * and others' locks for good, can exec or _exit, and comes to nothing of ours without saying so: neither to a lock, nor
+ * to a hit.
+ */
+static __thread unsigned forks_inside; /* of those, under way: a handler's fork may be interrupted in its turn */
+
 static void before_fork(void) {
+    if (lock_forbids_fork()) {
+        forks_inside++;
+        return;
+    }
     if (has_stream_list())
         _IO_list_lock();
     lock_acquire(&boot_lock);
@@ -60,6 +73,10 @@ static void before_fork(void) {
 }
 
 static void after_fork_in_parent(void) {
+    if (forks_inside > 0) {
+        forks_inside--;
+        return;
+    }
     lock_pass_all(false);
     quarantine_unlock();
     ledger_unlock();
@@ -73,6 +90,12 @@ static void after_fork_in_parent(void) {
 }
 
 static void after_fork_in_child(void) {
+    if (forks_inside > 0) {
+        forks_inside--;
+        lock_forbid_all();
+        tcache_set_current(NULL);
+        return;
+    }
     lock_pass_all(false);
     directory_reset();
     tcaches_adopt_orphans();

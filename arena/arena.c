@@ -149,6 +149,13 @@ static void settle_slab(struct arena *arena, struct slab *slab) {
         move_slab(arena, slab);
         return;
     }
+    size_t live = slab_retake_live(slab);
+    if (UNLIKELY(live > 0)) {
+        account_add_live((ptrdiff_t)(live * sizeclasses[slab->class].size));
+        arena->counts.flushed -= live;
+        move_slab(arena, slab);
+        return;
+    }
     if (slab->bucket != BUCKET_NONE)
         slab_list_remove(&arena->partial->buckets[slab->class][slab->bucket], slab);
     zone_uncarve(zone_of(slab), slab);

@@ -3,6 +3,8 @@
 #include <string.h>
 
 _Static_assert(sizeof(struct slab) == 64, "a cache line of its own");
+_Static_assert(STATE_UNTOUCHED < STATE_LIVE && STATE_USED < STATE_LIVE && (STATE_LIVE & (STATE_LIVE - 1)) == 0,
+               "slab_retake_live");
 
 /* For a wrong free that has read a line's reciprocal when the slab is uncarved: whatever the index, it is not live. */
 SPARSE static state_byte nothing_live[UNIT_SIZE / BLOCK_ALIGN + 1];
@@ -108,6 +110,23 @@ size_t slab_take(struct slab *slab, struct entry *end, size_t want) {
     slab->hint = (uint16_t)min_size(word, words_of(slab->blocks) - 1);
     slab->free = (uint16_t)(slab->free - count);
     return count;
+}
+
+size_t slab_retake_live(struct slab *slab) {
+    const uint64_t live = ~UINT64_C(0) / UINT8_MAX * (uint8_t) ~(STATE_LIVE - 1); /* bits that others have not */
+    size_t before = slab->free;
+    for (size_t i = 0; i < slab->blocks; i += sizeof(uint64_t)) {
+        uint64_t states;
+        memcpy(&states, (const void *)(slab->states + i), sizeof states);
+        if (LIKELY((states & live) == 0))
+            continue;
+        for (size_t j = i; j < i + sizeof states; j++)
+            if (load_relaxed(&slab->states[j]) >= STATE_LIVE) {
+                slab->taken[j / 64] |= UINT64_C(1) << (j % 64);
+                slab->free--;
+            }
+    }
+    return before - slab->free;
 }
 
 void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks) {

@@ -196,6 +196,10 @@ INLINE uint64_t slab_give_word(struct slab *slab, size_t word, uint64_t bits) {
     return given;
 }
 
+/* Where all blocks are back: those that are live all the same, as they were freed twice at once and handed out again in
+ * between, are taken again; how many. */
+size_t slab_retake_live(struct slab *slab);
+
 /* Copies the states, and the slack words if its class has them. */
 void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks);
 

@@ -25,7 +25,8 @@ INLINE void *take_aligned(size_t alignment, size_t size, const void *frame) {
     if (alignment <= BLOCK_ALIGN)
         return cadastre_malloc(size);
     if (LIKELY(size <= SMALL_MAX && alignment < UNIT_SIZE)) {
-        void *block = tcache_take(tcache_current, sizeclass_of_aligned(size, alignment), size, NULL);
+        uint8_t state;
+        void *block = tcache_take(tcache_current, sizeclass_of_aligned(size, alignment), size, &state);
         if (LIKELY(block != NULL))
             return block;
     }

@@ -185,10 +185,15 @@ static void unmap_span(uintptr_t start, size_t span) {
     lock_release(&lock);
 }
 
-void large_give_retired_locked(struct node *node) {
+static void give_locked(struct node *node) {
     directory_forget_large(node->start, node);
     account_add_large_live(-(ptrdiff_t)node->span);
     spans_cache(node);
+}
+
+void large_give_retired_locked(struct node *node) {
+    if (LIKELY(load_relaxed(&node->kind) == LARGE_RETIRED))
+        give_locked(node);
 }
 
 static COLD void give_guarded_unlocking(struct node *node) {
@@ -275,7 +280,7 @@ static bool give_of_kind(void *block, enum large_kind kind) {
         give_short_unlocking(node);
         return true;
     }
-    large_give_retired_locked(node);
+    give_locked(node);
     lock_release(&lock);
     return true;
 }

@@ -68,13 +68,16 @@ INLINE bool large_fits(size_t length, size_t span) {
     return length >= span && !spans_worth_cutting(length - span, span);
 }
 
+/* NULL: it is retired no more. */
 INLINE void *large_revive(struct node *node, size_t size) {
+    if (UNLIKELY(load_relaxed(&node->kind) != LARGE_RETIRED))
+        return NULL;
     store_release(&node->size, size); /* who sees it sees that the block before was retired */
     store_release(&node->kind, LARGE_LIVE);
     return (void *)load_relaxed(&node->start);
 }
 
-/* Under large_lock. */
+/* Under large_lock. Nothing, if it is retired no more. */
 void large_give_retired_locked(struct node *node);
 
 /* Frees the block in two steps, for the quarantine: from now on it is not live; and then it may be used again. false:

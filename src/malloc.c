@@ -65,7 +65,8 @@ INLINE void *hit(size_t size, uint8_t *before) {
 }
 
 PUBLIC void *cadastre_malloc(size_t size) {
-    void *block = hit(size, NULL);
+    uint8_t state;
+    void *block = hit(size, &state);
     if (UNLIKELY(block == NULL))
         return size > SMALL_MAX ? malloc_large(size) : malloc_slow(size);
     return block;

@@ -32,7 +32,7 @@ static void report_twice(size_t doubles, void *block) {
     struct text text = {buffer, 0, sizeof buffer - 1, -1};
     text_add(&text, "free(");
     text_add_hex(&text, (uintptr_t)block);
-    text_add(&text, "): double free, by two threads at once: block of class ");
+    text_add(&text, "): double free, by two threads at once or in a signal handler: block of class ");
     text_add_decimal(&text, slab_block_size(line));
     text_add(&text, " bytes, arena ");
     text_add_decimal(&text, slab_arena(line));
@@ -45,7 +45,7 @@ static void report_twice(size_t doubles, void *block) {
 static void give_up(struct tcache *cache, unsigned count, size_t bytes) {
     unsigned given = 0;
     large_lock(); /* the child of a fork sees all of it, or nothing */
-    for (; given < count || cache->retired_bytes > bytes; given++) {
+    for (; given < load_relaxed(&cache->retired_count) && (given < count || cache->retired_bytes > bytes); given++) {
         large_give_retired_locked(load_relaxed(&cache->retired[given]));
         cache->retired_bytes -= cache->retired_spans[given];
     }
@@ -82,7 +82,7 @@ bool tcache_keep_large_slowly(struct tcache *cache, void *block) {
     if (node == NULL)
         return false;
     if (make_room(cache, span)) {
-        tcache_list_large(cache, node, span);
+        tcache_list_large(cache, load_relaxed(&cache->retired_count), node, span);
     } else {
         large_lock();
         large_give_retired_locked(node);
@@ -210,9 +210,25 @@ static size_t refill_wanted(const struct magazine *magazine) {
                                                        : (magazine->refill + 1U) / 2;
 }
 
+/* Whether it is empty, once those of its blocks that are on top and live are out of it. */
+static bool is_empty_of_free(struct magazine *magazine) {
+    void *twice = NULL;
+    size_t doubles = 0;
+    for (; !tcache_is_empty(magazine); doubles++) {
+        struct entry *entry = load_relaxed(&magazine->top) - 1;
+        if (LIKELY(load_relaxed(entry->state) < STATE_LIVE))
+            break;
+        twice = entry->block;
+        store_relaxed(&magazine->top, entry);
+    }
+    report_twice(doubles, twice);
+    return tcache_is_empty(magazine);
+}
+
 bool tcache_refill(struct tcache *cache, unsigned class) {
     struct magazine *magazine = tcache_own_magazine(cache, class);
-    ASSERT(tcache_is_empty(magazine));
+    if (!is_empty_of_free(magazine))
+        return true;
     sweep(cache, class);
     if (entries_of(magazine) < refill_wanted(magazine))
         grow_magazine(cache, class);
@@ -227,9 +243,9 @@ bool tcache_refill(struct tcache *cache, unsigned class) {
         if (cache->retired_claim > 0 && account_is_beyond_peak()) /* slabs grow, which cannot use these */
             drain_large(cache);
         arenas_keep_contract();
-        if (got > 0)
+        if (LIKELY(!is_empty_of_free(magazine)))
             return true;
-        if (!arena_grow(cache->owner, class, arenas_zone_size()))
+        if (got == 0 && !arena_grow(cache->owner, class, arenas_zone_size()))
             return false;
     }
 }
@@ -329,12 +345,14 @@ void *tcache_take_direct(struct arena *arena, bool may_grow, unsigned class, siz
         size_t got = arena_refill_locked(arena, class, &entry, 1);
         arena_unlock(arena);
         arenas_keep_contract(); /* a slab may have been carved */
-        if (got > 0)
+        *state = got > 0 ? load_relaxed(entry.state) : STATE_USED;
+        if (LIKELY(got > 0 && *state < STATE_LIVE))
             break;
-        if (!may_grow || !arena_grow(arena, class, arenas_zone_size()))
+        if (got > 0) /* the next then */
+            report_twice(1, entry.block);
+        else if (!may_grow || !arena_grow(arena, class, arenas_zone_size()))
             return NULL;
     }
-    *state = load_relaxed(entry.state);
     slab_set_size(directory_find((uintptr_t)entry.block), entry.state, size);
     return entry.block;
 }

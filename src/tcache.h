@@ -12,6 +12,12 @@
  * store faults; and a store is not seen before those that come first in the program are known not to fault. So the
  * order of the instructions is what counts, on aarch64, too, and a release keeps the compiler from changing it.
  *
+ * A signal handler may stand there as well, and take and free blocks itself. That is undefined, and a hit has no lock
+ * that would tell. What the hit then writes undoes what the handler has done to the magazine: blocks that it freed are
+ * lost, and those that it took are there again. So a pop reads the whole entry, lowers the top, and looks whether the
+ * block is live, in this order; if it is, tcache_refill drops it. Not so harmless is a handler that comes to a slow
+ * path of the same class, as a refill, a flush or a longer array is undone as well.
+ *
  * A magazine keeps a pointer to its top, not base and index: half the time on random patterns, as the address of the
  * next store does not wait for a computation. One that is all zero is both empty and full.
  */
@@ -90,10 +96,24 @@ INLINE bool tcache_is_empty(const struct magazine *magazine) {
     return load_relaxed(&magazine->top) == magazine->base;
 }
 
+/* The state first, in both: where a handler changes the entry in between, the block of one and the state of another are
+ * taken together. So the state is that of the block which the handler took first: it is live, and that is seen. */
+INLINE struct entry tcache_read(const struct entry *from) {
+    state_byte *state = from->state;
+    atomic_signal_fence(memory_order_acquire);
+    return (struct entry){from->block, state};
+}
+
+INLINE void tcache_write(struct entry *to, void *block, state_byte *state) {
+    to->state = state;
+    atomic_signal_fence(memory_order_release);
+    to->block = block;
+}
+
 /*
- * A live block for `size` bytes, or NULL: the magazine is empty. Its class is the tightest for the size, or for TINY
- * wastes no more than STATE_SLACK_MAX; `category` is the class's, and a constant at each call. *before: the state that
- * the block had, which says whether its bytes are zero; NULL: not wanted.
+ * A live block for `size` bytes, or NULL: the magazine is empty, or its top is no free block (tcache_refill). Its class
+ * is the tightest for the size, or for TINY wastes no more than STATE_SLACK_MAX; `category` is the class's, and a
+ * constant at each call. *before: the state that the block had, which says whether its bytes are zero.
  *
  * The compiler would add up cache and owner once, for all accesses to the magazine; but each can have the sum in its
  * address, where it costs nothing. So it is to forget, after each, that the owner was the same. For SMALL, whose states
@@ -105,22 +125,29 @@ INLINE void *tcache_pop(struct tcache *cache, size_t owner, enum category catego
         OPAQUE(owner);
     if (UNLIKELY(top == tcache_magazine(cache, owner)->base))
         return NULL;
-    if (category == TINY)
-        OPAQUE(owner);
-    store_relaxed(&tcache_magazine(cache, owner)->top, --top);
+    struct entry entry = tcache_read(top - 1);
     if (category == TINY)
         OPAQUE(owner);
     size_t live = tcache_magazine(cache, owner)->live_bias - size;
-    if (before != NULL)
-        *before = load_relaxed(top->state);
-    if (category == TINY) {
-        store_release(top->state, (uint8_t)live);
-    } else {
-        store_release(slab_small_slack(top->state), (uint16_t)(live - STATE_LIVE)); /* as slab_set_slack */
-        store_release(top->state, STATE_WIDE);
+    if (category == TINY)
+        OPAQUE(owner);
+    store_relaxed(&tcache_magazine(cache, owner)->top, top - 1);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (category == TINY)
+        OPAQUE(owner);
+    *before = load_relaxed(entry.state);
+    if (UNLIKELY(*before >= STATE_LIVE)) {
+        store_relaxed(&tcache_magazine(cache, owner)->top, top);
+        return NULL;
     }
-    ASSUME(top->block != NULL);
-    return top->block;
+    if (category == TINY) {
+        store_release(entry.state, (uint8_t)live);
+    } else {
+        store_release(slab_small_slack(entry.state), (uint16_t)(live - STATE_LIVE)); /* as slab_set_slack */
+        store_release(entry.state, STATE_WIDE);
+    }
+    ASSUME(entry.block != NULL);
+    return entry.block;
 }
 
 /* The same where a TINY block's slack does not fit its state: a class that was chosen for its alignment may be much
@@ -129,11 +156,16 @@ INLINE void *tcache_pop_loose(struct magazine *magazine, size_t size, uint8_t *b
     struct entry *top = load_relaxed(&magazine->top);
     if (UNLIKELY(top == magazine->base))
         return NULL;
-    store_relaxed(&magazine->top, --top);
-    if (before != NULL)
-        *before = load_relaxed(top->state);
-    slab_set_size(directory_find((uintptr_t)top->block), top->state, size);
-    return top->block;
+    struct entry entry = tcache_read(top - 1);
+    store_relaxed(&magazine->top, top - 1);
+    atomic_signal_fence(memory_order_seq_cst);
+    *before = load_relaxed(entry.state);
+    if (UNLIKELY(*before >= STATE_LIVE)) {
+        store_relaxed(&magazine->top, top);
+        return NULL;
+    }
+    slab_set_size(directory_find((uintptr_t)entry.block), entry.state, size);
+    return entry.block;
 }
 
 /* The same from the thread's own arena, of any class that holds `size`. */
@@ -152,7 +184,7 @@ INLINE bool tcache_push(struct magazine *magazine, void *block, state_byte *stat
     if (UNLIKELY(top == magazine->limit))
         return false;
     store_relaxed(state, STATE_USED);
-    *top = (struct entry){block, state};
+    tcache_write(top, block, state);
     store_release(&magazine->top, top + 1);
     return true;
 }
@@ -183,9 +215,10 @@ bool tcache_push_bundle(struct tcache *cache, const struct slab_line *line, void
 
 /* ------------------------------------------------------------------------------------------ LARGE blocks */
 
-/* Takes one of the kept spans out of the list. The count first: what a child of fork sees is at most short of one. */
-INLINE struct node *tcache_unlist_large(struct tcache *cache, unsigned at) {
-    unsigned last = load_relaxed(&cache->retired_count) - 1;
+/* Takes one of the kept spans out of the list, whose last is `last`. The count first: what a child of fork sees is at
+ * most short of one. This and the next go by a count that was read once: a signal handler that changes the list in
+ * between is undone by that, and cannot lead out of it. */
+INLINE struct node *tcache_unlist_large(struct tcache *cache, unsigned at, unsigned last) {
     struct node *node = load_relaxed(&cache->retired[at]);
     cache->retired_bytes -= cache->retired_spans[at];
     store_release(&cache->retired_count, last);
@@ -194,20 +227,21 @@ INLINE struct node *tcache_unlist_large(struct tcache *cache, unsigned at) {
     return node;
 }
 
-INLINE void tcache_list_large(struct tcache *cache, struct node *node, size_t span) {
-    unsigned count = load_relaxed(&cache->retired_count);
+/* Behind the `count` that are in the list. */
+INLINE void tcache_list_large(struct tcache *cache, unsigned count, struct node *node, size_t span) {
     cache->retired_spans[count] = span;
     store_release(&cache->retired[count], node);
     store_release(&cache->retired_count, count + 1);
     cache->retired_bytes += span;
 }
 
-/* A live LARGE block out of a span that the thread keeps; NULL: none fits. */
+/* A live LARGE block out of a span that the thread keeps; NULL: none fits, or a signal handler has taken it. */
 INLINE void *tcache_take_large(struct tcache *cache, size_t size) {
     size_t span = large_span(size);
-    for (unsigned at = load_relaxed(&cache->retired_count); at-- > 0;)
+    unsigned count = load_relaxed(&cache->retired_count);
+    for (unsigned at = count; at-- > 0;)
         if (large_fits(cache->retired_spans[at], span))
-            return large_revive(tcache_unlist_large(cache, at), size);
+            return large_revive(tcache_unlist_large(cache, at, count - 1), size);
     return NULL;
 }
 
@@ -221,19 +255,21 @@ void tcache_give_up_large(struct tcache *cache);
  * The second one makes room, and does nothing only if there is no such block, or no cache. */
 INLINE bool tcache_keep_large(struct tcache *cache, void *block) {
     size_t span;
-    if (UNLIKELY(load_relaxed(&cache->retired_count) == RETIRED_MAX))
+    unsigned count = load_relaxed(&cache->retired_count);
+    if (UNLIKELY(count == RETIRED_MAX))
         return false;
     struct node *node = large_retire(block, cache->retired_claim - cache->retired_bytes, &span);
     if (UNLIKELY(node == NULL))
         return false;
-    tcache_list_large(cache, node, span);
+    tcache_list_large(cache, count, node, span);
     return true;
 }
 bool tcache_keep_large_slowly(struct tcache *cache, void *block);
 
 /* ------------------------------------------------------------------------------------------ the slow paths */
 
-/* Fills an empty magazine from the arena; false: there is no memory. */
+/* After tcache_pop gave NULL: rids the magazine of blocks that are live, and fills it from the arena if it is empty.
+ * false: there is no memory. */
 bool tcache_refill(struct tcache *cache, unsigned class);
 
 /* Frees a live block whatever its owner and the cache's fill; a cache that is not real gives it to its owner at

@@ -12,7 +12,8 @@
 #include <sys/time.h>
 #include <time.h>
 
-enum { CHANGES = 2000, SECONDS_MAX = 60, OLD = 197000, NEW = 212000, CLASS_SIZE = 4096, OLD_SIZE = 3000, NEW_SIZE = 2900 };
+enum { CHANGES = 2000, SECONDS_MAX = 60 };
+enum { OLD = 197000, NEW = 212000, CLASS_SIZE = 4096, OLD_SIZE = 3000, NEW_SIZE = 2900 };
 
 static void (*change)(void);
 static volatile sig_atomic_t changed; /* since the round began */
@@ -95,7 +96,8 @@ static bool copies_new(void) {
     unsigned unit = (unsigned)(((uintptr_t)entry.block - zone.start) / UNIT_SIZE);
     size_t index = slab_index_at(line, (uintptr_t)entry.block);
     arena_next_zone(arenas_at(0), &cursor, zone.start);
-    return arena_view_slab(arenas_at(0), &cursor, &zone, unit, &view) && load_relaxed(&view.states[index]) == STATE_WIDE &&
+    return arena_view_slab(arenas_at(0), &cursor, &zone, unit, &view) &&
+           load_relaxed(&view.states[index]) == STATE_WIDE &&
            load_relaxed(&view.slacks[index]) != CLASS_SIZE - OLD_SIZE;
 }
 

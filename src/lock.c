@@ -26,7 +26,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a wor
 /* Of the calling thread; the address also names it. What is volatile, signal handlers look at or change. */
 static __thread struct {
     volatile enum { TAKING, PASSING, FORBIDDEN } mode; /* by default; of lock_pass_all; of lock_forbid_all */
-    volatile unsigned count; /* locks that it holds, or is about to take: what interrupts it sees none too few */
+    volatile unsigned count;       /* locks that it holds, or is about to take: what interrupts it sees none too few */
     struct lock *volatile awaited; /* asleep */
     unsigned depth; /* locks that it holds, innermost last, when ranks are checked; fork holds all at once */
     unsigned ranks[CHECK_RANKS ? LOCK_RANKS : 1];
@@ -82,8 +82,8 @@ static uint64_t now_ns(void) {
 /* For a thread that is not to touch the locks: it goes on without, or not at all. */
 static COLD void go_without(void) {
     if (held.mode == FORBIDDEN)
-        message_die("malloc or free was called in the child of a fork that a signal handler made inside malloc, free or "
-                    "fork; such a child can only exec or _exit");
+        message_die("malloc or free was called in the child of a fork that a signal handler made inside malloc, free "
+                    "or fork; such a child can only exec or _exit");
 }
 
 /* What it gives is the time that the thread slept. */
@@ -91,8 +91,8 @@ static COLD uint64_t acquire_contended(struct lock *lock) {
     uintptr_t self = lock_self();
     uint64_t slept = 0;
     if (lock_is_mine(lock))
-        message_die("malloc, free or fork was called from a signal handler or a debugger that interrupted one of them; "
-                    "they are not async-signal-safe");
+        message_die("malloc or free was called from a signal handler or a debugger that interrupted one of them; they "
+                    "are not async-signal-safe");
     /* Looking ever less often leaves the lock, and what it guards, to a CPU that has it in its cache. */
     for (int spins = 0, pauses = 1; spins < SPINS;
          spins += pauses, pauses = pauses < PAUSES_MAX ? 2 * pauses : pauses) {

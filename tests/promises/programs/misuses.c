@@ -289,6 +289,36 @@ static void malloc_in_a_handler(void) {
     signal(SIGPROF, SIG_IGN);
 }
 
+/* The heap, with which the parent goes on, is looked at afterwards. */
+static volatile sig_atomic_t forks_in_handler;
+
+static void fork_once(int signal) {
+    int status = 0;
+    (void)signal;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    if (child > 0 && waitpid(child, &status, 0) == child && status == 0)
+        forks_in_handler++;
+}
+
+static void fork_in_a_handler(void) {
+    enum { FORKS = 300 };
+    struct sigaction action = {.sa_handler = fork_once, .sa_flags = SA_RESTART};
+    struct itimerval often = {.it_interval = {.tv_usec = 2000}, .it_value = {.tv_usec = 2000}};
+    sigaction(SIGPROF, &action, NULL);
+    setitimer(ITIMER_PROF, &often, NULL);
+    while (forks_in_handler < FORKS)
+        for (size_t i = 0; i < COUNT(sizes); i++) {
+            void *blocks[20];
+            for (size_t j = 0; j < COUNT(blocks); j++)
+                blocks[j] = malloc(sizes[i]);
+            for (size_t j = 0; j < COUNT(blocks); j++)
+                free(blocks[j]);
+        }
+    signal(SIGPROF, SIG_IGN);
+}
+
 static atomic_int stop;
 
 static void *allocate_until_stopped(void *argument) {
@@ -408,8 +438,10 @@ static const struct misuse {
      write_past_the_end},
     {"write-before", "writing before a block's start", "none", "silent corruption", "tests/debug/canaries.c",
      write_before_the_start},
-    {"signal", "`malloc` in a signal handler, inside `malloc`", "aborts, never hangs: certain", "aborted with message",
-     "tests/misuse/signal.c", malloc_in_a_handler},
+    {"signal", "`malloc` in a signal handler, inside a slow path", "aborts, never hangs: certain",
+     "aborted with message", "tests/misuse/signal.c", malloc_in_a_handler},
+    {"signal-fork", "`fork` in a signal handler, inside `malloc`", "works: certain", "works",
+     "tests/threads/forks_signal.c", fork_in_a_handler},
     {"fork", "`fork` while threads allocate, who then allocates", "works: certain", "works", "tests/threads/forks.c",
      fork_while_busy},
     {"fork-handlers", "the same, with handlers of `fork` that allocate", "works: certain", "works",

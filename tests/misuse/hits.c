@@ -84,14 +84,9 @@ static void small(void) {
     interrupt(1100, 120);
 }
 
-static void large(void) {
-    interrupt(100000, 14);
-}
-
 static const struct test_case cases[] = {
     {"TINY blocks", tiny},
     {"SMALL blocks", small},
-    {"LARGE blocks", large},
 };
 
 /* A case ends well, or as in tests/misuse/signal.c: what a hit has lost makes slow paths necessary, sooner or later. */

@@ -1,4 +1,5 @@
 #include "directory.h"
+#include "lock.h"
 #include "os.h"
 
 /* In .bss, less than a huge page: the pages that are touched, mostly one or two, are all that it costs. */
@@ -103,13 +104,16 @@ static void purge_page(struct leaf *leaf, size_t index) {
     struct leaf_page *page = &leaf->pages[index];
     struct slab_line *lines = &leaf->lines[index * lines_on_page()];
     uint8_t none = 0;
-    if (!load_relaxed(&page->is_used) ||
-        !atomic_compare_exchange_strong_explicit(&page->zones, &none, LEAF_PAGE_PURGING, memory_order_acq_rel,
-                                                 memory_order_relaxed))
-        return;
-    bool is_purged = is_blank(lines) && os_purge(lines, os_page_size()) && os_purge(slab_states(lines), os_page_size());
-    store_relaxed(&page->is_used, !is_purged);
-    store_release(&page->zones, 0);
+    lock_begin_between(); /* directory_reset ends what others do */
+    if (load_relaxed(&page->is_used) &&
+        atomic_compare_exchange_strong_explicit(&page->zones, &none, LEAF_PAGE_PURGING, memory_order_acq_rel,
+                                                memory_order_relaxed)) {
+        bool is_purged =
+            is_blank(lines) && os_purge(lines, os_page_size()) && os_purge(slab_states(lines), os_page_size());
+        store_relaxed(&page->is_used, !is_purged);
+        store_release(&page->zones, 0);
+    }
+    lock_end_between();
 }
 
 void directory_leave(uintptr_t zone) {

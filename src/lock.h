@@ -50,8 +50,8 @@ struct lock_counts lock_counts_of(struct lock *lock);
 /* Whether the calling thread holds a lock, or what counts as one: then it was interrupted in the midst of something. */
 bool lock_holds_any(void);
 
-/* What a thread does between two locks, and a fork in a handler that interrupts it must not take for a vanished
- * thread's, counts as a lock: from its begin, under the first, to its end, under the second. */
+/* What a thread does without a lock, and a fork in a handler that interrupts it must not take for a vanished thread's,
+ * counts as a lock: where it lies between two, from its begin under the first to its end under the second. */
 void lock_begin_between(void);
 void lock_end_between(void);
 

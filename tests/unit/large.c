@@ -225,7 +225,7 @@ static void nodes(void) {
     struct metadata_totals before, after;
     struct large_view view;
     size_t wrong = 0, spans = 0, most = 0;
-    large_unmap_free();
+    large_unmap_free(true);
     metadata_total(&before);
     for (size_t round = 0; round < ROUNDS; round++) {
         for (size_t i = 0; i < BLOCKS; i++)
@@ -240,7 +240,7 @@ static void nodes(void) {
         wrong += node == NULL || load_relaxed(&node->kind) != LARGE_LIVE;
         for (size_t i = 0; i < BLOCKS; i++)
             wrong += !large_give(blocks[i]);
-        large_unmap_free();
+        large_unmap_free(true);
         wrong += large_find((uintptr_t)blocks[0], &view) || load_relaxed(&node->kind) == LARGE_LIVE;
     }
     metadata_total(&after);

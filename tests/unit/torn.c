@@ -91,13 +91,10 @@ static void half_take_new(void) {
 }
 
 static bool copies_new(void) {
-    struct zone_cursor cursor = {.removals = 0};
     static struct slab_view view;
     unsigned unit = (unsigned)(((uintptr_t)entry.block - zone.start) / UNIT_SIZE);
     size_t index = slab_index_at(line, (uintptr_t)entry.block);
-    arena_next_zone(arenas_at(0), &cursor, zone.start);
-    return arena_view_slab(arenas_at(0), &cursor, &zone, unit, &view) &&
-           load_relaxed(&view.states[index]) == STATE_WIDE &&
+    return arena_view_slab(arenas_at(0), &zone, unit, &view) && load_relaxed(&view.states[index]) == STATE_WIDE &&
            load_relaxed(&view.slacks[index]) != CLASS_SIZE - OLD_SIZE;
 }
 
@@ -108,13 +105,12 @@ static bool finds_new(void) {
 
 static bool take_a_block(void) {
     struct arena *arena = arenas_at(0);
-    struct zone_cursor cursor = {.removals = 0};
     if (!arena_grow(arena, sizeclass_of(CLASS_SIZE), arenas_zone_size()))
         return false;
     arena_lock(arena);
     size_t got = arena_refill_locked(arena, sizeclass_of(CLASS_SIZE), &entry, 1);
     arena_unlock(arena);
-    zone = arena_next_zone(arena, &cursor, zone_base((uintptr_t)entry.block));
+    zone = arena_next_zone(arena, zone_base((uintptr_t)entry.block));
     line = directory_find((uintptr_t)entry.block);
     return got == 1;
 }

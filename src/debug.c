@@ -55,9 +55,16 @@ static struct ledger_entry entry_for(void *block, size_t size, size_t capacity, 
 
 /* What is known besides the fault itself. */
 struct context {
-    const void *frame;                /* of the call that is to blame, as debug_take has it; NULL: it only found it */
+    bool is_caller_to_blame; /* or it only found the fault */
+    uint32_t caller;         /* its stack: recorded before the report, which needs a buffer where that needs others */
     const struct ledger_entry *entry; /* NULL: there is none */
 };
+
+/* `frame` as debug_take has it; NULL: the caller only found it. */
+static struct context context_of(const void *frame, const struct ledger_entry *entry) {
+    bool is_to_blame = process_debugs && frame != NULL;
+    return (struct context){is_to_blame, is_to_blame ? record_stack(frame) : 0, entry};
+}
 
 static void add_who(struct text *text, const char *what, uint32_t thread, uint32_t stack) {
     text_add(text, what);
@@ -69,8 +76,8 @@ static void add_who(struct text *text, const char *what, uint32_t thread, uint32
 static void add_context(struct text *text, const void *argument) {
     const struct context *context = argument;
     const struct ledger_entry *entry = context->entry;
-    if (context->frame != NULL)
-        add_who(text, "cadastre:   called by thread ", current_thread(), record_stack(context->frame));
+    if (context->is_caller_to_blame)
+        add_who(text, "cadastre:   called by thread ", current_thread(), context->caller);
     if (entry != NULL)
         add_who(text, entry->live ? "cadastre:   taken by thread " : "cadastre:   given back by thread ", entry->thread,
                 entry->stack);
@@ -90,7 +97,7 @@ void debug_report_pointer(const char *call, const void *block, const void *frame
     uintptr_t address = (uintptr_t)block;
     struct ledger_entry entry;
     bool known = process_debugs && (ledger_find(address, &entry) || ledger_find(start_of(address), &entry));
-    const struct context context = {frame, known ? &entry : NULL};
+    const struct context context = context_of(frame, known ? &entry : NULL);
     const struct message_more more = {add_context, &context};
     if (known && entry.address == address && !entry.live)
         misuse_report_freed(call, block, entry.size, entry.arena, &more);
@@ -102,7 +109,7 @@ void debug_report_given(const char *call, const void *block, const char *what, s
                         size_t capacity, const void *frame) {
     struct ledger_entry entry;
     bool known = process_debugs && ledger_find((uintptr_t)block, &entry);
-    const struct context context = {frame, known ? &entry : NULL};
+    const struct context context = context_of(frame, known ? &entry : NULL);
     const struct message_more more = {add_context, &context};
     misuse_report_given(call, block, what, given, size, capacity, process_debugs ? &more : NULL);
 }
@@ -110,7 +117,7 @@ void debug_report_given(const char *call, const void *block, const char *what, s
 /* A byte that is not what it was set to, and what it is. */
 static void report_byte(const char *call, const char *what, const struct ledger_entry *entry, size_t offset,
                         uint8_t byte, const void *frame) {
-    const struct context context = {frame, entry->thread != 0 ? entry : NULL};
+    const struct context context = context_of(frame, entry->thread != 0 ? entry : NULL);
     const struct message_more more = {add_context, &context};
     misuse_report_byte(call, what, (const void *)entry->address, entry->size, entry->arena, offset, byte, &more);
 }
@@ -220,9 +227,13 @@ static void check_untouched(void *block, size_t size, size_t capacity) {
 struct overruns {
     bool only_new; /* not what an earlier check has found */
     size_t found;
-    struct overrun {
-        struct ledger_entry entry;
+    struct overrun { /* of the entry, what the report tells: the list is on the stack of a malloc */
+        uintptr_t address;
+        size_t size;
         size_t at;
+        uint32_t stack;
+        uint32_t thread;
+        uint16_t arena;
         uint8_t byte;
     } list[FAULTS_MAX];
 };
@@ -234,10 +245,16 @@ static void check_entry(void *argument, struct ledger_entry *entry) {
         return;
     entry->is_told = true;
     if (overruns->found++ < FAULTS_MAX)
-        overruns->list[overruns->found - 1] = (struct overrun){*entry, at, ((const uint8_t *)entry->address)[at]};
+        overruns->list[overruns->found - 1] = (struct overrun){.address = entry->address,
+                                                               .size = entry->size,
+                                                               .at = at,
+                                                               .stack = entry->stack,
+                                                               .thread = entry->thread,
+                                                               .arena = entry->arena,
+                                                               .byte = ((const uint8_t *)entry->address)[at]};
 }
 
-static void report_structure(const char *what, unsigned arena) {
+static NOINLINE void report_structure(const char *what, unsigned arena) {
     char line[120];
     struct text text = {line, 0, sizeof line - 1, -1};
     text_add(&text, what);
@@ -249,9 +266,25 @@ static void report_structure(const char *what, unsigned arena) {
     message_print(line);
 }
 
-static int check(bool only_new) {
+/* Apart, so that little else is below the list. */
+static NOINLINE size_t check_canaries(bool only_new) {
     struct overruns overruns = {.only_new = only_new};
-    int faults = 0;
+    ledger_visit_live(check_entry, &overruns);
+    for (size_t i = 0; i < min_size(overruns.found, FAULTS_MAX); i++) {
+        const struct overrun *overrun = &overruns.list[i];
+        const struct ledger_entry entry = {.address = overrun->address,
+                                           .size = overrun->size,
+                                           .stack = overrun->stack,
+                                           .thread = overrun->thread,
+                                           .arena = overrun->arena,
+                                           .live = true};
+        report_overrun("cadastre_check", &entry, overrun->at, overrun->byte, NULL);
+    }
+    return overruns.found;
+}
+
+static int check(bool only_new) {
+    size_t faults = 0;
     if (misuse_is_inside_malloc("cadastre_check"))
         return 0;
     process_enter();
@@ -265,10 +298,7 @@ static int check(bool only_new) {
         report_structure("check: the tree of LARGE mappings is broken", ARENA_NONE);
         faults++;
     }
-    ledger_visit_live(check_entry, &overruns);
-    for (size_t i = 0; i < min_size(overruns.found, FAULTS_MAX); i++)
-        report_overrun("cadastre_check", &overruns.list[i].entry, overruns.list[i].at, overruns.list[i].byte, NULL);
-    return (int)min_size((size_t)faults + overruns.found, INT32_MAX);
+    return (int)min_size(faults + check_canaries(only_new), INT32_MAX);
 }
 
 PUBLIC int cadastre_check(void) {

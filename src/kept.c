@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
-#define CHUNK     ((size_t)512) /* words that are read at once */
+#define CHUNK     ((size_t)128) /* words that are read at once */
 #define EARLY_MAX 64
 #define LIBRARIES 16
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define GROUPS_SHOWN  100
-#define OUTPUT_BUFFER 4096
+#define OUTPUT_BUFFER 2048
 #define ROOM_MIN      ((size_t)1024)
 
 /* Blocks of one origin: those of one stack; or of one size, where no stack is known. */
@@ -154,7 +154,7 @@ static void print_group(struct text *text, const struct group *group) {
     stacks_print(text, group->stack, "cadastre:     ");
 }
 
-static void print_groups(struct text *text, const struct group *groups, size_t count, struct amount kept) {
+static void add_groups(struct text *text, const struct group *groups, size_t count, struct amount kept) {
     struct amount lost = {0, 0};
     for (size_t i = 0; i < count; i++) {
         lost.blocks += groups[i].count;
@@ -180,6 +180,16 @@ static void print_groups(struct text *text, const struct group *groups, size_t c
     text_add(text, "\n");
 }
 
+/* Apart, so that its buffer is not below the rest of the report. */
+static NOINLINE void print_groups(const struct group *groups, size_t count, struct amount kept) {
+    char buffer[OUTPUT_BUFFER];
+    int log = message_open_log();
+    struct text text = {buffer, 0, sizeof buffer, log};
+    add_groups(&text, groups, count, kept);
+    text_flush(&text);
+    message_close_log(log);
+}
+
 /* Takes them off the end of the sorted list. */
 static struct amount cut_kept(struct listing *listing) {
     struct amount kept = {0, 0};
@@ -191,7 +201,6 @@ static struct amount cut_kept(struct listing *listing) {
 }
 
 void leaks_report(void) {
-    char buffer[OUTPUT_BUFFER];
     struct listing listing = {NULL, 0, 0};
     if (misuse_is_inside_malloc("leak report"))
         return;
@@ -202,11 +211,7 @@ void leaks_report(void) {
     struct group *groups = (struct group *)listing.blocks;
     size_t count = group_blocks(listing.blocks, listing.count);
     sort(groups, sizeof *groups, count, by_bytes_falling);
-    int log = message_open_log();
-    struct text text = {buffer, 0, sizeof buffer, log};
-    print_groups(&text, groups, count, kept);
-    text_flush(&text);
-    message_close_log(log);
+    print_groups(groups, count, kept);
     if (listing.room > 0)
         os_unmap(listing.blocks, bytes_for(listing.room));
 }

@@ -13,8 +13,10 @@
 #define REPORTS_ALL   32
 #define REPORTS_EVERY 1000
 #define LINE_MAX_     512
-#define MORE_BUFFER   2048
+#define MORE_BUFFER   1024
 #define KEPT_FD_MIN   200
+#define NUMBER_MAX    20  /* 2^64 has so many decimal digits */
+#define PATH_PIECE    512 /* more than NAME_MAX and a number */
 
 static _Atomic size_t reports;       /* misuse reports so far */
 static _Atomic bool abort_on_misuse; /* set at boot or by an option */
@@ -122,7 +124,7 @@ void text_add(struct text *text, const char *string) {
 }
 
 static void text_add_number(struct text *text, uint64_t value, unsigned base, const char *digits) {
-    char reversed[20]; /* 2^64 has 20 decimal digits */
+    char reversed[NUMBER_MAX];
     size_t at = sizeof reversed;
     do {
         reversed[--at] = digits[value % base];
@@ -152,27 +154,54 @@ void message_log_to(const char *path) {
     store_relaxed(&log_path, path == NULL || *path == '\0' ? NULL : path);
 }
 
-static void add_log_path(struct text *text, const char *path) {
-    for (; *path != '\0'; path++) {
+static long open_file(long directory, const char *path, long flags) {
+    return syscall4(SYS_openat, directory, (long)path, flags | O_CLOEXEC, 0644);
+}
+
+/* Adds of the path what there is room for, and gives how far that is. *end, *rest: behind the last directory in it. */
+static const char *add_piece(struct text *text, const char *path, size_t *end, const char **rest) {
+    for (; *path != '\0' && text->length + NUMBER_MAX <= text->capacity; path++) {
         if (path[0] == '%' && path[1] == 'p') {
             text_add_decimal(text, (uint64_t)syscall3(SYS_getpid, 0, 0, 0));
             path++;
-        } else {
-            text_add_bytes(text, path, 1);
+            continue;
         }
+        text_add_bytes(text, path, 1);
+        if (*path == '/') {
+            *end = text->length;
+            *rest = path + 1;
+        }
+    }
+    return path;
+}
+
+/* A path may be longer than what a small stack has room for. What does not fit into one piece is opened directory by
+ * directory; a name, which is shorter than a piece, always does. */
+static NOINLINE long open_log_file(const char *path) {
+    const long flags = O_WRONLY | O_CREAT | O_APPEND | O_NOCTTY;
+    char piece[PATH_PIECE];
+    long directory = AT_FDCWD;
+    for (;;) {
+        struct text text = {piece, 0, sizeof piece - 1, -1};
+        const char *rest = path;
+        size_t end = 0;
+        bool is_last = *add_piece(&text, path, &end, &rest) == '\0';
+        piece[is_last ? text.length : end] = '\0';
+        long fd = open_file(directory, piece, is_last ? flags : O_PATH | O_DIRECTORY);
+        if (directory != AT_FDCWD)
+            syscall3(SYS_close, directory, 0, 0);
+        if (fd < 0 || is_last)
+            return fd;
+        directory = fd;
+        for (path = rest; *path == '/'; path++) /* or the next piece would be a path from the root */
+            ;
     }
 }
 
 /* Opened for each report, since a program may close what it does not know. */
 int message_open_log(void) {
     const char *path = load_relaxed(&log_path);
-    char buffer[4096];
-    struct text text = {buffer, 0, sizeof buffer - 1, -1};
-    if (path == NULL)
-        return find_stderr();
-    add_log_path(&text, path);
-    buffer[text.length] = '\0';
-    long fd = syscall4(SYS_openat, AT_FDCWD, (long)buffer, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
+    long fd = path == NULL ? -1 : open_log_file(path);
     return fd < 0 ? find_stderr() : (int)fd;
 }
 
@@ -181,14 +210,7 @@ void message_close_log(int fd) {
         syscall3(SYS_close, fd, 0, 0);
 }
 
-static void write_log(const char *bytes, size_t count) {
-    int fd = message_open_log();
-    message_write(fd, bytes, count);
-    message_close_log(fd);
-}
-
-/* ------------------------------------------------------------------------------------------------- reports */
-static void print_line(const char *line, size_t count) {
+static NOINLINE void print_line(int log, const char *line, size_t count) {
     char buffer[LINE_MAX_];
     struct text text = {buffer, 0, sizeof buffer - 1, -1};
     text_add(&text, "cadastre: ");
@@ -199,15 +221,17 @@ static void print_line(const char *line, size_t count) {
         text_add(&text, " reports so far)");
     }
     buffer[text.length++] = '\n';
-    write_log(buffer, text.length);
+    message_write(log, buffer, text.length);
 }
 
 void message_print(const char *line) {
-    print_line(line, 0);
+    int log = message_open_log();
+    print_line(log, line, 0);
+    message_close_log(log);
 }
 
 void message_die(const char *line) {
-    print_line(line, 0);
+    message_print(line);
     abort();
 }
 
@@ -220,19 +244,19 @@ bool message_begin_misuse(size_t *count) {
     return load_relaxed(&abort_on_misuse) || *count <= REPORTS_ALL || *count % REPORTS_EVERY == 0;
 }
 
-static void print_more(const struct message_more *more) {
+static NOINLINE void print_more(int log, const struct message_more *more) {
     char buffer[MORE_BUFFER];
-    int log = message_open_log();
     struct text text = {buffer, 0, sizeof buffer, log};
     more->add(&text, more->argument);
     text_flush(&text);
-    message_close_log(log);
 }
 
 void message_end_misuse(const char *line, size_t count, const struct message_more *more) {
-    print_line(line, count <= REPORTS_ALL ? 0 : count);
+    int log = message_open_log();
+    print_line(log, line, count <= REPORTS_ALL ? 0 : count);
     if (more != NULL)
-        print_more(more);
+        print_more(log, more);
+    message_close_log(log);
     if (load_relaxed(&abort_on_misuse))
         abort();
 }

@@ -89,7 +89,8 @@ static void add_mapping(struct text *text, const char *line) {
     }
 }
 
-static void add_foreign(struct text *text, uintptr_t address) {
+/* Apart, so that its buffers are not below those of the report. */
+static NOINLINE void add_foreign(struct text *text, uintptr_t address) {
     struct maps maps = {.length = 0};
     char line[256];
     text_add(text, "foreign pointer: lies in ");

@@ -89,23 +89,37 @@ struct node *spantree_find_exact(struct node *root, uintptr_t address) {
     return node != NULL && node->start == address ? node : NULL;
 }
 
-static bool subtree_is_valid(struct node *node, const struct node *up, struct node **last) {
-    if (node == NULL)
-        return true;
-    if (node->up != up || (up != NULL && priority_of(up) < priority_of(node)))
-        return false;
-    if (!subtree_is_valid(node->left, node, last))
-        return false;
-    const struct node *prev = *last;
-    if (node->prev != prev || node->span == 0)
-        return false;
-    if (prev != NULL && (prev->next != node || prev->start + prev->span > node->start))
-        return false;
-    *last = node;
-    return subtree_is_valid(node->right, node, last);
+static bool is_placed(const struct node *node, const struct node *up) {
+    return node->up == up && (up == NULL || priority_of(up) >= priority_of(node));
 }
 
+/* `prev` is the node before it. */
+static bool is_in_order(const struct node *node, const struct node *prev) {
+    return node->prev == prev && node->span != 0 &&
+           (prev == NULL || (prev->next == node && prev->start + prev->span <= node->start));
+}
+
+/* Without recursion, as a stack has an end: down the left sides, and by way of `up`, which was looked at on the way
+ * down, back to the right ones. */
 bool spantree_is_valid(struct node *root) {
-    struct node *last = NULL;
-    return subtree_is_valid(root, NULL, &last) && (last == NULL || last->next == NULL);
+    const struct node *last = NULL; /* in order */
+    const struct node *from = NULL; /* where the walk was before */
+    bool goes_down = true;
+    for (const struct node *node = root; node != NULL;) {
+        const struct node *next = node->up;
+        if (goes_down && !is_placed(node, from))
+            return false;
+        if (goes_down && node->left != NULL) {
+            next = node->left;
+        } else if (goes_down || from == node->left) {
+            if (!is_in_order(node, last))
+                return false;
+            last = node;
+            goes_down = node->right != NULL;
+            next = goes_down ? node->right : node->up;
+        }
+        from = node;
+        node = next;
+    }
+    return last == NULL || last->next == NULL;
 }

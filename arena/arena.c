@@ -400,7 +400,8 @@ static bool has_zone(const struct arena *arena, const struct zone_view *view) {
            zone_size(zone) == view->size;
 }
 
-bool arena_view_slab(struct arena *arena, const struct zone_view *zone, unsigned unit, struct slab_view *view) {
+bool arena_view_slab(struct arena *arena, const struct zone_view *zone, unsigned unit, uint32_t first,
+                     struct slab_view *view) {
     arena_lock(arena);
     bool is_there = zone->removals == arena->zones.removals || has_zone(arena, zone);
     if (is_there) {
@@ -411,9 +412,12 @@ bool arena_view_slab(struct arena *arena, const struct zone_view *zone, unsigned
         view->block_size = carved ? sizeclasses[slab->class].size : 0;
         view->blocks = carved ? slab->blocks : 0;
         view->free = carved ? slab->free : 0;
-        if (carved) {
-            slab_copy_register(slab, view->states, view->slacks);
-            memcpy(view->taken, slab->taken, (view->blocks + 63) / 64 * sizeof *view->taken);
+        view->first = (uint32_t)min_size(first, view->blocks);
+        view->end = (uint32_t)min_size(view->first + view->room, view->blocks);
+        if (view->first < view->end) {
+            slab_copy_register(slab, view->first, view->end, view->states, view->slacks);
+            memcpy(view->taken, slab->taken + view->first / 64,
+                   (view->end - view->first + 63) / 64 * sizeof *view->taken);
         }
     }
     arena_unlock(arena);

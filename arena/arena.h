@@ -82,22 +82,39 @@ struct zone_view {
 /* The lowest zone of this arena that starts at `from` or above. */
 struct zone_view arena_next_zone(struct arena *arena, uintptr_t from);
 
-/* A unit's register as it stood at one instant. */
+/* A unit's register as it stood at one instant: of its blocks from `first` up to `end`, which are all if there is room
+ * for them. */
 struct slab_view {
     uintptr_t base;
     enum slab_status status;
-    unsigned class; /* this and the next three: 0 if it is not carved */
+    unsigned class; /* this and the next five: 0 if it is not carved */
     uint32_t block_size;
     uint32_t blocks;
     uint32_t free; /* neither live nor in a thread cache */
+    uint32_t first;
+    uint32_t end;
+    uint32_t room; /* for how many blocks there is that in what follows: constant; from `first` on */
+    uint64_t *taken;
+    state_byte *states;
+    slack_word *slacks;
+};
+
+/* Room for all blocks of any slab. */
+struct slab_room {
     uint64_t taken[UNIT_SIZE / BLOCK_ALIGN / 64];
     state_byte states[UNIT_SIZE / BLOCK_ALIGN];
     slack_word slacks[UNIT_SIZE / (STATE_SLACK_MAX + 1) + 1];
 };
 
-/* Copies the register of a unit of a zone as arena_next_zone gave it. false: the zone has left the arena since, or
- * changed its category. */
-bool arena_view_slab(struct arena *arena, const struct zone_view *zone, unsigned unit, struct slab_view *view);
+INLINE struct slab_view slab_view_in(struct slab_room *room) {
+    return (struct slab_view){
+        .room = UNIT_SIZE / BLOCK_ALIGN, .taken = room->taken, .states = room->states, .slacks = room->slacks};
+}
+
+/* Copies the register of a unit of a zone as arena_next_zone gave it, from a block of it on, whose number is a multiple
+ * of 64. false: the zone has left the arena since, or changed its category. */
+bool arena_view_slab(struct arena *arena, const struct zone_view *zone, unsigned unit, uint32_t first,
+                     struct slab_view *view);
 
 /* The requested size of the block that starts at `address`. false: it is not live, or not this arena's. */
 bool arena_find_live(struct arena *arena, uintptr_t address, size_t *size);

@@ -4,7 +4,8 @@
 #include "message.h"
 #include "os.h"
 
-#define LARGE_RUN 32
+#define PIECE_BLOCKS 128 /* of a slab that are looked at in one piece, where a stack is to be small; and of spans */
+#define PIECE_SPANS  8
 
 SPARSE static struct arena arenas[ARENAS_MAX];
 SPARSE ALIGNED(4096) static struct partial partials[ARENAS_MAX]; /* the first, which every process uses, on few pages */
@@ -183,6 +184,9 @@ bool arenas_unmap_all(void) {
 struct walk {
     const struct walk_visitor *visitor;
     void *argument;
+    struct slab_view slab;    /* the last one that was looked at, and the room for it */
+    struct large_view *spans; /* room for span_room of them */
+    size_t span_room;
 };
 
 /* Calls one of the visitor's functions, if it has that one. */
@@ -208,12 +212,16 @@ static void add_counts(struct walk_counts *sum, const struct walk_counts *counts
     sum->free_bytes += counts->free_bytes;
 }
 
-static bool walk_slab(const struct walk *walk, struct walk_zone *zone, const struct slab_view *view) {
+/* The counts are of the whole slab only if there was room for it. */
+static bool walk_slab(const struct walk *walk, struct walk_zone *zone) {
+    const struct slab_view *view = &walk->slab;
+    uint32_t count = view->end - view->first;
+    uintptr_t start = view->base + view->first * view->block_size;
     struct walk_slab slab = {.start = view->base, .status = view->status, .block_size = view->block_size};
     slab.counts = (struct walk_counts){
         .blocks = view->blocks, .free = view->free, .free_bytes = (size_t)view->free * view->block_size};
     slab.counts.units[view->status] = 1;
-    for (uint32_t i = 0; i < view->blocks; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         if (!is_live_in_view(view, i))
             continue;
         slab.counts.live++;
@@ -222,10 +230,10 @@ static bool walk_slab(const struct walk *walk, struct walk_zone *zone, const str
     add_counts(&zone->counts, &slab.counts);
     if (!VISIT(walk, slab, zone, &slab))
         return false;
-    for (uint32_t i = 0; i < view->blocks; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         if (!is_live_in_view(view, i))
             continue;
-        struct walk_block block = {.start = view->base + i * view->block_size,
+        struct walk_block block = {.start = start + i * view->block_size,
                                    .size = size_in_view(view, i),
                                    .capacity = view->block_size,
                                    .zone = zone->start,
@@ -237,8 +245,21 @@ static bool walk_slab(const struct walk *walk, struct walk_zone *zone, const str
     return true;
 }
 
-static bool walk_zone(const struct walk *walk, struct arena *arena, const struct zone_view *view) {
-    struct slab_view slab;
+/* A unit in as many pieces as the room asks for. If its blocks are others' by the next, none was live all the while. */
+static bool walk_unit(struct walk *walk, struct arena *arena, const struct zone_view *view, unsigned unit,
+                      struct walk_zone *zone) {
+    struct slab_view *slab = &walk->slab;
+    if (!arena_view_slab(arena, view, unit, 0, slab))
+        return true;
+    unsigned class = slab->class;
+    do {
+        if (!walk_slab(walk, zone))
+            return false;
+    } while (slab->end < slab->blocks && arena_view_slab(arena, view, unit, slab->end, slab) && slab->class == class);
+    return true;
+}
+
+static bool walk_zone(struct walk *walk, struct arena *arena, const struct zone_view *view) {
     struct walk_zone zone = {.start = view->start,
                              .size = view->size,
                              .first_unit = view->first_unit,
@@ -248,16 +269,16 @@ static bool walk_zone(const struct walk *walk, struct arena *arena, const struct
     if (!VISIT(walk, zone, &zone))
         return false;
     for (unsigned unit = view->first_unit; unit < view->units; unit++)
-        if (arena_view_slab(arena, view, unit, &slab) && !walk_slab(walk, &zone, &slab))
+        if (!walk_unit(walk, arena, view, unit, &zone))
             return false;
     return VISIT(walk, zone_end, &zone);
 }
 
 /* LARGE spans that start in [from, to). */
 static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
-    struct large_view views[LARGE_RUN];
+    struct large_view *views = walk->spans;
     for (;;) {
-        size_t count = large_list(from, views, LARGE_RUN);
+        size_t count = large_list(from, views, walk->span_room);
         for (size_t i = 0; i < count; i++) {
             if (views[i].start >= to)
                 return true;
@@ -277,13 +298,12 @@ static bool walk_large(const struct walk *walk, uintptr_t from, uintptr_t to) {
             if (!VISIT(walk, block, &block))
                 return false;
         }
-        if (count < LARGE_RUN)
+        if (count < walk->span_room)
             return true;
     }
 }
 
-void arenas_walk_all(const struct walk_visitor *visitor, void *argument) {
-    struct walk walk = {.visitor = visitor, .argument = argument};
+static NOINLINE void walk_through(struct walk *walk) {
     uintptr_t from = 0;
     for (;;) {
         struct zone_view lowest = {.start = UINTPTR_MAX};
@@ -295,10 +315,15 @@ void arenas_walk_all(const struct walk_visitor *visitor, void *argument) {
                 owner = &arenas[i];
             }
         }
-        if (!walk_large(&walk, from, lowest.start) || owner == NULL || !walk_zone(&walk, owner, &lowest))
+        if (!walk_large(walk, from, lowest.start) || owner == NULL || !walk_zone(walk, owner, &lowest))
             return;
         from = lowest.start + lowest.size;
     }
+}
+
+void arenas_walk_all(const struct walk_visitor *visitor, void *argument, struct walk_room *room) {
+    struct walk walk = {visitor, argument, slab_view_in(&room->slab), room->spans, WALK_SPANS};
+    walk_through(&walk);
 }
 
 struct block_walk {
@@ -313,8 +338,17 @@ static bool visit_block(void *argument, const struct walk_block *block) {
 
 void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), void *argument) {
     static const struct walk_visitor blocks_only = {.block = visit_block};
-    struct block_walk walk = {visit, argument};
-    arenas_walk_all(&blocks_only, &walk);
+    struct block_walk block_walk = {visit, argument};
+    uint64_t taken[PIECE_BLOCKS / 64];
+    state_byte states[PIECE_BLOCKS];
+    slack_word slacks[PIECE_BLOCKS];
+    struct large_view spans[PIECE_SPANS];
+    struct walk walk = {.visitor = &blocks_only,
+                        .argument = &block_walk,
+                        .slab = {.room = PIECE_BLOCKS, .taken = taken, .states = states, .slacks = slacks},
+                        .spans = spans,
+                        .span_room = PIECE_SPANS};
+    walk_through(&walk);
 }
 
 bool arenas_is_live(const struct walk_block *block) {

@@ -107,7 +107,8 @@ struct walk_block {
 };
 
 /* Calls `visit` for every live block in address order, until it says false. No lock is held while it runs: it may
- * allocate, free and block. Exact: a block live during the whole walk is visited once, one free during it is not. */
+ * allocate, free, block, and never return. Exact: a block live during the whole walk is visited once, one free during
+ * it is not. A slab is looked at in pieces, so that little of the stack is taken. */
 void arenas_walk(bool (*visit)(void *argument, const struct walk_block *block), void *argument);
 
 /* What there is in a zone's units, or in one of them. Blocks are live, free in their slab, or else cached: by a thread,
@@ -169,7 +170,14 @@ struct walk_visitor {
     bool (*zone_end)(void *argument, const struct walk_zone *zone);
     bool (*span)(void *argument, const struct walk_span *span);
 };
-void arenas_walk_all(const struct walk_visitor *visitor, void *argument);
+
+/* For it to look at a slab as it stands at one instant: more than a small stack has. */
+#define WALK_SPANS 32
+struct walk_room {
+    struct slab_room slab;
+    struct large_view spans[WALK_SPANS];
+};
+void arenas_walk_all(const struct walk_visitor *visitor, void *argument, struct walk_room *room);
 
 /* Whether a block that a walk came by is still live, with the same size (or is so again). */
 bool arenas_is_live(const struct walk_block *block);

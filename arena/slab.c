@@ -129,15 +129,15 @@ size_t slab_retake_live(struct slab *slab) {
     return before - slab->free;
 }
 
-void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks) {
+void slab_copy_register(const struct slab *slab, uint32_t first, uint32_t end, state_byte *states, slack_word *slacks) {
     const state_byte *from = slab->states;
     const slack_word *from_slacks = (const slack_word *)(from + slab_slack_offset(slab->blocks));
-    for (size_t i = 0; i < slab->blocks; i++) {
+    for (size_t i = first; i < end; i++) {
         uint16_t slack;
         uint8_t state = look(&from[i], &from_slacks[i], &slack);
-        store_relaxed(&states[i], state);
+        store_relaxed(&states[i - first], state);
         if (state == STATE_WIDE)
-            store_relaxed(&slacks[i], slack);
+            store_relaxed(&slacks[i - first], slack);
     }
 }
 

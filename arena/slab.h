@@ -200,8 +200,8 @@ INLINE uint64_t slab_give_word(struct slab *slab, size_t word, uint64_t bits) {
  * between, are taken again; how many. */
 size_t slab_retake_live(struct slab *slab);
 
-/* Copies the states, and the slack words if its class has them. */
-void slab_copy_register(const struct slab *slab, state_byte *states, slack_word *slacks);
+/* Copies the states of its blocks from `first` up to `end`, and the slack words if its class has them. */
+void slab_copy_register(const struct slab *slab, uint32_t first, uint32_t end, state_byte *states, slack_word *slacks);
 
 /* Whether the law above holds. */
 bool slab_is_valid(const struct slab *slab, const struct slab_line *line);

@@ -10,9 +10,6 @@
 #include "stacks.h"
 #include "tcaches.h"
 
-#define WINDOW_PAGES 2048 /* 8 MiB of pages of 4 KiB, the smallest there are */
-#define LARGE_RUN    32
-
 _Static_assert(CADASTRE_CLASSES == CLASSES, "the public number of classes");
 
 /* Where the bytes of a kind are counted. */
@@ -21,9 +18,9 @@ _Static_assert(CADASTRE_CLASSES == CLASSES, "the public number of classes");
 struct census {
     struct cadastre_memory mapped;
     struct cadastre_memory *resident; /* NULL: not wanted */
-    uintptr_t seen;                   /* the pages of [seen, seen_end) are in `pages`, as the kernel answered */
+    uintptr_t seen;                   /* the pages of [seen, seen_end) are in the room, as the kernel answered */
     uintptr_t seen_end;
-    unsigned char pages[WINDOW_PAGES];
+    struct census_room *room;
 };
 
 /* ---------------------------------------------------------------------------------------------- bytes by kind */
@@ -32,8 +29,8 @@ struct census {
 static void see(struct census *census, uintptr_t from, uintptr_t to) {
     size_t page = os_page_size();
     census->seen = round_down(from, page);
-    census->seen_end = census->seen + min_size(round_up(to, page) - census->seen, WINDOW_PAGES * page);
-    os_look_up_resident((void *)census->seen, census->seen_end - census->seen, census->pages);
+    census->seen_end = census->seen + min_size(round_up(to, page) - census->seen, CENSUS_PAGES * page);
+    os_look_up_resident((void *)census->seen, census->seen_end - census->seen, census->room->pages);
 }
 
 static uint64_t resident_bytes(struct census *census, uintptr_t from, uintptr_t to) {
@@ -43,7 +40,7 @@ static uint64_t resident_bytes(struct census *census, uintptr_t from, uintptr_t 
         if (from < census->seen || from >= census->seen_end)
             see(census, from, to);
         uintptr_t end = min_size(round_down(from, page) + page, to);
-        bytes += (census->pages[(from - census->seen) / page] & 1) ? end - from : 0;
+        bytes += (census->room->pages[(from - census->seen) / page] & 1) ? end - from : 0;
         from = end;
     }
     return bytes;
@@ -93,12 +90,12 @@ static void count_slab(struct census *census, const struct slab_view *view, stru
 
 static void count_zone(struct census *census, struct arena *arena, const struct zone_view *zone,
                        struct cadastre_arena_stats *stats) {
-    struct slab_view view;
+    struct slab_view view = slab_view_in(&census->room->walk.slab);
     uintptr_t at = zone->start + zone->first_unit * UNIT_SIZE;
     add(census, KIND(guards), zone->start, zone->start + ZONE_GUARD);
     add(census, KIND(headers), zone->start + ZONE_GUARD, at);
     for (unsigned unit = zone->first_unit; unit < zone->units; unit++, at += UNIT_SIZE) {
-        if (!arena_view_slab(arena, zone, unit, &view))
+        if (!arena_view_slab(arena, zone, unit, 0, &view))
             return; /* it is gone */
         if (view.status == SLAB_CARVED) {
             count_slab(census, &view, &stats->classes[view.class]);
@@ -144,21 +141,21 @@ static void count_arena(struct census *census, unsigned index, struct cadastre_a
     }
 }
 
-void census_arena(unsigned index, struct cadastre_arena_stats *stats) {
-    struct census census = {.resident = NULL};
+void census_arena(struct census_room *room, unsigned index, struct cadastre_arena_stats *stats) {
+    struct census census = {.resident = NULL, .room = room};
     count_arena(&census, index, stats);
     stats->mapped = census.mapped;
 }
 
 static void count_arenas(struct census *census, struct cadastre_stats *stats) {
-    struct cadastre_arena_stats of_arena;
+    struct cadastre_arena_stats *of_arena = &census->room->arena;
     stats->arenas = arenas_count();
     for (unsigned i = 0; i < arenas_count(); i++) {
-        count_arena(census, i, &of_arena);
+        count_arena(census, i, of_arena);
         for (unsigned class = 0; class < CLASSES; class ++) {
-            stats->live_blocks += of_arena.classes[class].live;
-            stats->cached_blocks += of_arena.classes[class].cached;
-            stats->free_blocks += of_arena.classes[class].free;
+            stats->live_blocks += of_arena->classes[class].live;
+            stats->cached_blocks += of_arena->classes[class].cached;
+            stats->free_blocks += of_arena->classes[class].free;
         }
     }
 }
@@ -187,11 +184,11 @@ static void count_span(struct census *census, const struct large_view *view, str
 }
 
 static void count_large(struct census *census, struct cadastre_stats *stats) {
-    struct large_view views[LARGE_RUN];
-    size_t count = LARGE_RUN;
+    struct large_view *views = census->room->walk.spans;
+    size_t count = WALK_SPANS;
     stats->large_lock = stats_of(large_lock_counts());
-    for (uintptr_t from = 0; count == LARGE_RUN;) {
-        count = large_list(from, views, LARGE_RUN);
+    for (uintptr_t from = 0; count == WALK_SPANS;) {
+        count = large_list(from, views, WALK_SPANS);
         for (size_t i = 0; i < count; i++) {
             /* What starts inside of it later was not there when it was looked at. */
             from = views[i].start + views[i].span;
@@ -270,8 +267,8 @@ static void count_own(struct census *census, struct cadastre_stats *stats) {
     stats->metadata_lock = stats_of(totals.lock);
 }
 
-void census_all(struct cadastre_stats *stats, struct cadastre_memory *resident) {
-    struct census census = {.resident = resident};
+void census_all(struct census_room *room, struct cadastre_stats *stats, struct cadastre_memory *resident) {
+    struct census census = {.resident = resident, .room = room};
     *stats = (struct cadastre_stats){.size = sizeof *stats};
     if (resident != NULL)
         *resident = (struct cadastre_memory){0};

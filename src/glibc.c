@@ -11,8 +11,10 @@
 #include "options.h"
 #include "os.h"
 #include "process.h"
+#include "scratch.h"
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -26,6 +28,28 @@ struct mallinfo2 {
 struct mallinfo2 mallinfo2(void);
 #endif
 
+/* Of malloc_info, for a heap. */
+#define HEAP_BUFFER (CLASSES * 112 + 1024)
+
+/* What a call needs; scratch. */
+struct report {
+    struct census_room room;
+    struct cadastre_stats stats;
+    struct cadastre_arena_stats arena;
+    char buffer[HEAP_BUFFER];
+};
+_Static_assert(sizeof(struct report) <= SCRATCH_MAX, "scratch");
+
+/* NULL: the figures cannot be had now. */
+static struct report *begin(const char *call) {
+    if (misuse_is_inside_malloc(call)) {
+        errno = EAGAIN;
+        return NULL;
+    }
+    process_enter();
+    return scratch_take(call, sizeof(struct report));
+}
+
 /* Of blocks that are live, by capacity. */
 static uint64_t in_use(const struct cadastre_memory *memory) {
     return memory->live + memory->rounding;
@@ -37,22 +61,24 @@ static uint64_t not_in_use(const struct cadastre_memory *memory) {
 }
 
 static struct mallinfo2 describe(const char *call) {
-    struct cadastre_stats stats;
-    if (misuse_is_inside_malloc(call))
+    struct report *report = begin(call);
+    if (report == NULL)
         return (struct mallinfo2){.arena = 0};
-    process_enter();
-    census_all(&stats, NULL);
-    uint64_t used = in_use(&stats.mapped) - stats.large_bytes;
-    uint64_t unused = not_in_use(&stats.mapped);
-    return (struct mallinfo2){.arena = used + unused,
-                              .ordblks = stats.free_blocks + stats.large_free,
-                              .smblks = stats.cached_blocks,
-                              .hblks = stats.large_blocks,
-                              .hblkhd = stats.large_bytes,
-                              .fsmblks = stats.mapped.caches + stats.mapped.outgoing,
-                              .uordblks = used,
-                              .fordblks = unused,
-                              .keepcost = stats.mapped.retained};
+    const struct cadastre_stats *stats = &report->stats;
+    census_all(&report->room, &report->stats, NULL);
+    uint64_t used = in_use(&stats->mapped) - stats->large_bytes;
+    uint64_t unused = not_in_use(&stats->mapped);
+    struct mallinfo2 info = {.arena = used + unused,
+                             .ordblks = stats->free_blocks + stats->large_free,
+                             .smblks = stats->cached_blocks,
+                             .hblks = stats->large_blocks,
+                             .hblkhd = stats->large_bytes,
+                             .fsmblks = stats->mapped.caches + stats->mapped.outgoing,
+                             .uordblks = used,
+                             .fordblks = unused,
+                             .keepcost = stats->mapped.retained};
+    scratch_give(report);
+    return info;
 }
 
 PUBLIC struct mallinfo2 mallinfo2(void) {
@@ -125,37 +151,36 @@ static void add_figure(struct text *text, const char *name, uint64_t value) {
 
 /* glibc's lines, and where it has none for what there is, others like them. */
 PUBLIC void malloc_stats(void) {
-    char buffer[1024];
-    struct text text = {buffer, 0, sizeof buffer, STDERR_FILENO};
-    struct cadastre_arena_stats arena;
-    struct cadastre_stats stats;
-    if (misuse_is_inside_malloc("malloc_stats"))
+    struct report *report = begin("malloc_stats");
+    if (report == NULL)
         return;
-    process_enter();
+    struct text text = {report->buffer, 0, sizeof report->buffer, STDERR_FILENO};
+    const struct cadastre_stats *stats = &report->stats;
+    const struct cadastre_arena_stats *arena = &report->arena;
     for (unsigned i = 0; i < arenas_count(); i++) {
-        census_arena(i, &arena);
-        if (arena.zones == 0)
+        census_arena(&report->room, i, &report->arena);
+        if (arena->zones == 0)
             continue;
         text_add(&text, "Arena ");
         text_add_decimal(&text, i);
-        add_figure(&text, ":\nsystem bytes     = ", arena.mapped.total);
-        add_figure(&text, "in use bytes     = ", in_use(&arena.mapped));
+        add_figure(&text, ":\nsystem bytes     = ", arena->mapped.total);
+        add_figure(&text, "in use bytes     = ", in_use(&arena->mapped));
     }
-    census_all(&stats, NULL);
-    add_figure(&text, "Total (incl. mmap):\nsystem bytes     = ", stats.mapped.total);
-    add_figure(&text, "in use bytes     = ", in_use(&stats.mapped));
-    add_figure(&text, "in use blocks    = ", stats.live_blocks);
-    add_figure(&text, "mmap regions     = ", stats.large_blocks);
-    add_figure(&text, "mmap bytes       = ", stats.large_bytes);
-    add_figure(&text, "retained bytes   = ", stats.mapped.retained);
-    add_figure(&text, "max system bytes = ", stats.mapped_peak);
+    census_all(&report->room, &report->stats, NULL);
+    add_figure(&text, "Total (incl. mmap):\nsystem bytes     = ", stats->mapped.total);
+    add_figure(&text, "in use bytes     = ", in_use(&stats->mapped));
+    add_figure(&text, "in use blocks    = ", stats->live_blocks);
+    add_figure(&text, "mmap regions     = ", stats->large_blocks);
+    add_figure(&text, "mmap bytes       = ", stats->large_bytes);
+    add_figure(&text, "retained bytes   = ", stats->mapped.retained);
+    add_figure(&text, "max system bytes = ", stats->mapped_peak);
     text_flush(&text);
+    scratch_give(report);
 }
 
 /* ------------------------------------------------------------------------------------------------- malloc_info
  * glibc's schema, version 1: "fast" are the blocks in thread caches, "rest" what else is free, "sizes" the free blocks
  * by class. The text is made a heap at a time and given to stdio in one piece, outside of any lock. */
-#define HEAP_BUFFER (CLASSES * 112 + 1024)
 
 static void add_attribute(struct text *text, const char *before, uint64_t value, const char *after) {
     text_add(text, before);
@@ -212,33 +237,40 @@ static bool hand_over(struct text *text, FILE *stream) {
     return fwrite(text->buffer, 1, length, stream) == length;
 }
 
-PUBLIC int malloc_info(int options, FILE *stream) {
-    char buffer[HEAP_BUFFER];
-    struct text text = {buffer, 0, sizeof buffer, -1};
-    struct cadastre_arena_stats arena;
-    struct cadastre_stats stats;
-    if (options != 0)
-        return EINVAL;
-    if (misuse_is_inside_malloc("malloc_info"))
-        return EAGAIN;
-    process_enter();
+static bool write_info(struct report *report, FILE *stream) {
+    struct text text = {report->buffer, 0, sizeof report->buffer, -1};
+    const struct cadastre_stats *stats = &report->stats;
     text_add(&text, "<malloc version=\"1\">\n");
     bool written = hand_over(&text, stream);
     for (unsigned i = 0; i < arenas_count(); i++) {
-        census_arena(i, &arena);
-        if (arena.zones == 0)
+        census_arena(&report->room, i, &report->arena);
+        if (report->arena.zones == 0)
             continue;
-        add_heap(&text, i, &arena);
+        add_heap(&text, i, &report->arena);
         written &= hand_over(&text, stream);
     }
-    census_all(&stats, NULL);
-    uint64_t fast = stats.mapped.caches + stats.mapped.outgoing;
-    add_total(&text, "fast", stats.cached_blocks, fast);
-    add_total(&text, "rest", stats.free_blocks + stats.large_free, not_in_use(&stats.mapped) - fast);
-    add_total(&text, "mmap", stats.large_blocks, stats.large_bytes);
-    add_system(&text, stats.mapped.total, stats.mapped_peak, stats.mapped.total - stats.mapped.guards);
+    census_all(&report->room, &report->stats, NULL);
+    uint64_t fast = stats->mapped.caches + stats->mapped.outgoing;
+    add_total(&text, "fast", stats->cached_blocks, fast);
+    add_total(&text, "rest", stats->free_blocks + stats->large_free, not_in_use(&stats->mapped) - fast);
+    add_total(&text, "mmap", stats->large_blocks, stats->large_bytes);
+    add_system(&text, stats->mapped.total, stats->mapped_peak, stats->mapped.total - stats->mapped.guards);
     text_add(&text, "</malloc>\n");
-    written &= hand_over(&text, stream);
+    return written & hand_over(&text, stream);
+}
+
+/* No point of cancellation, as what writes to a stream is: the thread would leave its scratch behind. */
+PUBLIC int malloc_info(int options, FILE *stream) {
+    int cancelled;
+    if (options != 0)
+        return EINVAL;
+    struct report *report = begin("malloc_info");
+    if (report == NULL)
+        return errno;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelled);
+    bool written = write_info(report, stream);
+    pthread_setcancelstate(cancelled, NULL);
+    scratch_give(report);
     return written ? 0 : -1;
 }
 

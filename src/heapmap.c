@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <unistd.h>
 
-#define OUTPUT_BUFFER 2048 /* the smallest thread's stack is 16 KiB */
+#define OUTPUT_BUFFER 1024 /* on the stack: this call needs no memory */
 
 _Static_assert((int)CADASTRE_TINY == (int)WALK_TINY && (int)CADASTRE_SMALL == (int)WALK_SMALL &&
                    (int)CADASTRE_LARGE == (int)WALK_LARGE,

@@ -6,6 +6,7 @@
 #include "cadastre.h"
 #include "message.h"
 #include "misuse.h"
+#include "scratch.h"
 #include "syscall.h"
 #include <errno.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#define OUTPUT_BUFFER 2048 /* the smallest thread's stack is 16 KiB */
+#define OUTPUT_BUFFER 4096
 #define LABEL_WIDTH   15
 #define ROW_UNITS     64
 #define SHARES        9
@@ -34,6 +35,14 @@ struct picture {
     size_t spans[LARGE_LIVE + 1]; /* of LARGE since the last zone, by kind */
     size_t bytes[LARGE_LIVE + 1];
 };
+
+/* What the call needs; scratch. */
+struct report {
+    struct picture picture;
+    struct walk_room room;
+    char buffer[OUTPUT_BUFFER];
+};
+_Static_assert(sizeof(struct report) <= SCRATCH_MAX, "scratch");
 
 extern char **environ;
 
@@ -211,15 +220,21 @@ static int fail(int error) {
 
 PUBLIC int show_alloc_mem_map(int fd) {
     static const struct walk_visitor visitor = {draw_zone, draw_slab, NULL, draw_zone_end, note_span};
-    char buffer[OUTPUT_BUFFER];
     if (misuse_is_inside_malloc("show_alloc_mem_map"))
         return fail(EDEADLK);
-    struct picture picture = {.text = {buffer, 0, sizeof buffer, fd}, .has_colours = wants_colours(fd)};
-    arenas_walk_all(&visitor, &picture);
-    add_large(&picture);
-    add_legend(&picture);
-    text_flush(&picture.text);
-    return picture.text.fd >= 0 ? 0 : fail(EIO);
+    struct report *report = scratch_take("show_alloc_mem_map", sizeof *report);
+    if (report == NULL)
+        return -1;
+    struct picture *picture = &report->picture;
+    picture->text = (struct text){report->buffer, 0, sizeof report->buffer, fd};
+    picture->has_colours = wants_colours(fd);
+    arenas_walk_all(&visitor, picture, &report->room);
+    add_large(picture);
+    add_legend(picture);
+    text_flush(&picture->text);
+    bool written = picture->text.fd >= 0;
+    scratch_give(report);
+    return written ? 0 : fail(EIO);
 }
 
 _Static_assert(ZONE_UNITS % ROW_UNITS == 0, "whole rows");

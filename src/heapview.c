@@ -7,14 +7,15 @@
 #include "heaptext.h"
 #include "history.h"
 #include "misuse.h"
+#include "scratch.h"
 #include "syscall.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define OUTPUT_BUFFER 2048 /* the smallest thread's stack is 16 KiB */
-#define DUMP_CHUNK    64   /* whole rows of text */
+#define OUTPUT_BUFFER 4096
+#define DUMP_CHUNK    64 /* whole rows of text */
 #define GONE          SIZE_MAX
 
 #define SHOW_ALL                                                                                                       \
@@ -30,6 +31,13 @@ struct view {
     size_t blocks;    /* that the filters let through */
     size_t bytes;
 };
+
+/* What the call needs besides; scratch. */
+struct report {
+    struct walk_room room;
+    char buffer[OUTPUT_BUFFER];
+};
+_Static_assert(sizeof(struct report) <= SCRATCH_MAX, "scratch");
 
 static bool shows(const struct view *view, unsigned what) {
     return (view->what.what & what) != 0;
@@ -258,14 +266,16 @@ static int fail(int error) {
 
 PUBLIC int show_alloc_mem_ex(const struct cadastre_show *what) {
     static const struct walk_visitor visitor = {show_zone, show_slab, show_block, show_zone_end, show_span};
-    char buffer[OUTPUT_BUFFER];
     struct view view = {.blocks = 0};
     if (!read_request(&view.what, what))
         return fail(EINVAL);
     if (misuse_is_inside_malloc("show_alloc_mem_ex"))
         return fail(EDEADLK);
-    view.text = (struct text){buffer, 0, sizeof buffer, view.what.fd};
-    arenas_walk_all(&visitor, &view);
+    struct report *report = scratch_take("show_alloc_mem_ex", sizeof *report);
+    if (report == NULL)
+        return -1;
+    view.text = (struct text){report->buffer, 0, sizeof report->buffer, view.what.fd};
+    arenas_walk_all(&visitor, &view, &report->room);
     if (shows(&view, CADASTRE_SHOW_TOTALS) && is_json(&view))
         heapjson_total(&view.text, view.blocks, view.bytes);
     else if (shows(&view, CADASTRE_SHOW_TOTALS))
@@ -273,5 +283,6 @@ PUBLIC int show_alloc_mem_ex(const struct cadastre_show *what) {
     if (shows(&view, CADASTRE_SHOW_HISTORY))
         show_history(&view);
     text_flush(&view.text);
+    scratch_give(report);
     return view.text.fd >= 0 ? 0 : fail(EIO);
 }

@@ -158,6 +158,16 @@ bool os_unmap(void *address, size_t size) {
     return true;
 }
 
+void *os_borrow(size_t size) {
+    ASSERT(IS_OF_PAGES(NULL, size));
+    return map_aligned(size, os_page, MAP_PROT);
+}
+
+void os_return(void *address, size_t size) {
+    ASSERT(IS_OF_PAGES(address, size));
+    trim(address, size);
+}
+
 bool os_guard(void *address, size_t size) {
     ASSERT(IS_OF_PAGES(address, size));
     return raw_protect(address, size, PROT_NONE);
@@ -295,7 +305,7 @@ static unsigned read_quota(const char *path) {
 
 /* What a container sees as the root is its own group. Elsewhere /proc says which one is ours, and takes as long for it
  * as the rest of boot: where groups are of version 1 it is not asked. */
-static unsigned read_cgroup_quota(void) {
+static NOINLINE unsigned read_cgroup_quota(void) {
     char groups[512];
     char path[sizeof GROUPS + sizeof groups + sizeof "/cpu.max"] = GROUPS;
     if (syscall3(SYS_faccessat, AT_FDCWD, (long)GROUPS "/cgroup.controllers", R_OK) != 0)
@@ -315,12 +325,18 @@ static unsigned read_cgroup_quota(void) {
     return read_quota(path);
 }
 
-unsigned os_cpu_count(void) {
+static NOINLINE unsigned count_affine(void) {
     uint64_t mask[128] = {0}; /* 8,192 CPUs, the kernel's most */
     long bytes = syscall3(SYS_sched_getaffinity, 0, sizeof mask, (long)mask);
     unsigned count = 0;
     for (long i = 0; i < bytes / 8; i++)
         count += (unsigned)__builtin_popcountll(mask[i]);
+    return count;
+}
+
+/* Both have buffers, which are not to be on the stack at once. */
+unsigned os_cpu_count(void) {
+    unsigned count = count_affine();
     unsigned quota = read_cgroup_quota();
     if (quota != 0 && quota < count)
         count = quota;

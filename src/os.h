@@ -44,6 +44,10 @@ INLINE size_t os_own_guards(void) {
 /* Gives the pages back, address space included. false: the kernel had no memory to split a mapping with, all stands. */
 bool os_unmap(void *address, size_t size);
 
+/* As os_map and os_unmap, for the length of one call, which no counter here is to see. */
+void *os_borrow(size_t size);
+void os_return(void *address, size_t size);
+
 /* The pages can no longer be touched. */
 bool os_guard(void *address, size_t size);
 

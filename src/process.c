@@ -7,6 +7,7 @@
 #include "options.h"
 #include "os.h"
 #include "quarantine.h"
+#include "scratch.h"
 #include "tcaches.h"
 #include <limits.h>
 #include <pthread.h>
@@ -97,6 +98,7 @@ static void after_fork_in_child(void) {
         return;
     }
     lock_pass_all(false);
+    scratch_drop_others();
     directory_reset();
     tcaches_adopt_orphans();
     quarantine_reset_lock();

@@ -11,6 +11,7 @@
 #include "os.h"
 #include "process.h"
 #include "request.h"
+#include "scratch.h"
 #include "sizeclass.h"
 #include "stacks.h"
 #include <errno.h>
@@ -20,17 +21,33 @@
 
 #define OUTPUT_BUFFER 4096
 
-/* --------------------------------------------------------------------------------------------- as structures */
+/* What a call needs; scratch. */
+struct report {
+    struct census_room room;
+    struct cadastre_stats stats;
+    struct cadastre_memory resident;
+    struct cadastre_arena_stats arena;
+    struct cadastre_class_stats classes[CLASSES];
+    char buffer[OUTPUT_BUFFER];
+};
+_Static_assert(sizeof(struct report) <= SCRATCH_MAX, "scratch");
 
-/* Whether the figures can be had now; if not, sets errno. */
-static bool may_look(const char *call) {
+/* NULL: the figures cannot be had now, errno says why. */
+static struct report *begin(const char *call) {
     if (misuse_is_inside_malloc(call)) {
         errno = EDEADLK;
-        return false;
+        return NULL;
     }
     process_enter();
-    return true;
+    return scratch_take(call, sizeof(struct report));
 }
+
+static int fail(int error) {
+    errno = error;
+    return -1;
+}
+
+/* --------------------------------------------------------------------------------------------- as structures */
 
 /* As much of `known` as the caller has room for, and zeros in what room there is beyond. */
 static void hand_out(void *to, size_t size, const void *known, size_t known_size) {
@@ -40,49 +57,44 @@ static void hand_out(void *to, size_t size, const void *known, size_t known_size
 }
 
 PUBLIC int cadastre_stats(struct cadastre_stats *stats, size_t size) {
-    struct cadastre_stats known;
-    if (size < sizeof stats->size) {
-        errno = EINVAL;
+    if (size < sizeof stats->size)
+        return fail(EINVAL);
+    struct report *report = begin("cadastre_stats");
+    if (report == NULL)
         return -1;
-    }
-    if (!may_look("cadastre_stats"))
-        return -1;
-    census_all(&known, NULL);
-    hand_out(stats, size, &known, sizeof known);
+    census_all(&report->room, &report->stats, NULL);
+    hand_out(stats, size, &report->stats, sizeof report->stats);
+    scratch_give(report);
     return 0;
 }
 
 PUBLIC int cadastre_arena_stats(unsigned arena, struct cadastre_arena_stats *stats, size_t size) {
-    struct cadastre_arena_stats known;
-    if (size < sizeof stats->size) {
-        errno = EINVAL;
+    if (size < sizeof stats->size)
+        return fail(EINVAL);
+    struct report *report = begin("cadastre_arena_stats");
+    if (report == NULL)
         return -1;
+    bool is_there = arena < arenas_count();
+    if (is_there) {
+        census_arena(&report->room, arena, &report->arena);
+        hand_out(stats, size, &report->arena, sizeof report->arena);
     }
-    if (!may_look("cadastre_arena_stats"))
-        return -1;
-    if (arena >= arenas_count()) {
-        errno = ENOENT;
-        return -1;
-    }
-    census_arena(arena, &known);
-    hand_out(stats, size, &known, sizeof known);
-    return 0;
+    scratch_give(report);
+    return is_there ? 0 : fail(ENOENT);
 }
 
 PUBLIC int cadastre_resident(struct cadastre_memory *mapped, struct cadastre_memory *resident, size_t size) {
-    struct cadastre_stats stats;
-    struct cadastre_memory known;
-    if (size < sizeof known.total) {
-        errno = EINVAL;
+    if (size < sizeof mapped->total)
+        return fail(EINVAL);
+    struct report *report = begin("cadastre_resident");
+    if (report == NULL)
         return -1;
-    }
-    if (!may_look("cadastre_resident"))
-        return -1;
-    census_all(&stats, &known);
+    census_all(&report->room, &report->stats, &report->resident);
     if (mapped != NULL)
-        hand_out(mapped, size, &stats.mapped, sizeof stats.mapped);
+        hand_out(mapped, size, &report->stats.mapped, sizeof report->stats.mapped);
     if (resident != NULL)
-        hand_out(resident, size, &known, sizeof known);
+        hand_out(resident, size, &report->resident, sizeof report->resident);
+    scratch_give(report);
     return 0;
 }
 
@@ -268,30 +280,45 @@ static void add_classes(struct text *text, const struct cadastre_class_stats *cl
     }
 }
 
-/* The arenas that were used, a line each; `look` fetches what `rows` need. */
-static void add_arenas(struct text *text, void (*look)(unsigned index, struct cadastre_arena_stats *stats),
-                       const struct row *rows, size_t count, struct cadastre_class_stats *sums) {
-    struct cadastre_arena_stats stats;
+static void add_arena(struct text *text, unsigned index, const struct cadastre_arena_stats *arena,
+                      const struct row *rows, size_t count) {
+    if (arena->zones == 0 && arena->refills == 0)
+        return; /* it was never used */
+    add_number(text, index, sizeof "arena" - 1);
+    add_figures(text, arena, rows, count);
+    text_add(text, "\n");
+}
+
+static void add_arena_heads(struct text *text, const struct row *rows, size_t count) {
     text_add(text, "\narena");
     add_heads(text, rows, count);
     text_add(text, "\n");
+}
+
+static void add_traffic(struct text *text, struct cadastre_arena_stats *arena) {
+    add_arena_heads(text, traffic_rows, COUNT(traffic_rows));
     for (unsigned i = 0; i < arenas_count(); i++) {
-        look(i, &stats);
-        if (stats.zones == 0 && stats.refills == 0)
-            continue;
-        sum_classes(sums, stats.classes);
-        add_number(text, i, sizeof "arena" - 1);
-        add_figures(text, &stats, rows, count);
-        text_add(text, "\n");
+        census_arena_counters(i, arena);
+        add_arena(text, i, arena, traffic_rows, COUNT(traffic_rows));
     }
 }
 
-static void add_text(struct text *text, const struct cadastre_stats *stats, const struct cadastre_memory *resident) {
-    struct cadastre_class_stats classes[CLASSES] = {{0}};
+/* Sums up the classes as well. */
+static void add_arenas(struct text *text, struct report *report) {
+    add_arena_heads(text, arena_rows, COUNT(arena_rows));
+    for (unsigned i = 0; i < arenas_count(); i++) {
+        census_arena(&report->room, i, &report->arena);
+        add_arena(text, i, &report->arena, arena_rows, COUNT(arena_rows));
+        sum_classes(report->classes, report->arena.classes);
+    }
+}
+
+static void add_text(struct text *text, struct report *report) {
+    const struct cadastre_stats *stats = &report->stats;
     text_add(text, "cadastre: statistics of process ");
     text_add_decimal(text, (uint64_t)getpid());
     text_add(text, "\n\n");
-    add_memory(text, &stats->mapped, resident);
+    add_memory(text, &stats->mapped, &report->resident);
     text_add(text, "\n");
     for (size_t i = 0; i < COUNT(heap_rows); i++) {
         add_label(text, heap_rows[i].label);
@@ -305,9 +332,9 @@ static void add_text(struct text *text, const struct cadastre_stats *stats, cons
     text_add(text, "\n");
     add_lock(text, "LARGE", &stats->large_lock);
     add_lock(text, "metadata", &stats->metadata_lock);
-    add_arenas(text, census_arena_counters, traffic_rows, COUNT(traffic_rows), classes);
-    add_arenas(text, census_arena, arena_rows, COUNT(arena_rows), classes);
-    add_classes(text, classes);
+    add_traffic(text, &report->arena);
+    add_arenas(text, report);
+    add_classes(text, report->classes);
 }
 
 /* --------------------------------------------------------------------------------------------------- as JSON */
@@ -350,61 +377,64 @@ static void add_json_classes(struct text *text, const struct cadastre_class_stat
     text_add(text, "]");
 }
 
-static void add_json(struct text *text, const struct cadastre_stats *stats, const struct cadastre_memory *resident) {
-    struct cadastre_arena_stats of_arena;
+static void add_json(struct text *text, struct report *report) {
+    const struct cadastre_stats *stats = &report->stats;
+    const struct cadastre_arena_stats *arena = &report->arena;
     text_add(text, "{\"process\":");
     text_add_decimal(text, (uint64_t)getpid());
     text_add(text, ",");
     add_members(text, stats, heap_rows, COUNT(heap_rows));
     add_object(text, "mapped", &stats->mapped, memory_rows, COUNT(memory_rows));
-    add_object(text, "resident", resident, memory_rows, COUNT(memory_rows));
+    add_object(text, "resident", &report->resident, memory_rows, COUNT(memory_rows));
     add_object(text, "large_lock", &stats->large_lock, lock_rows, COUNT(lock_rows));
     add_object(text, "metadata_lock", &stats->metadata_lock, lock_rows, COUNT(lock_rows));
     text_add(text, ",\"per_arena\":[");
     for (unsigned i = 0; i < arenas_count(); i++) {
-        census_arena(i, &of_arena);
+        census_arena(&report->room, i, &report->arena);
         text_add(text, i == 0 ? "{\"arena\":" : ",{\"arena\":");
         text_add_decimal(text, i);
         text_add(text, ",");
-        add_members(text, &of_arena, arena_json_rows, COUNT(arena_json_rows));
-        add_object(text, "lock", &of_arena.lock, lock_rows, COUNT(lock_rows));
-        add_object(text, "mapped", &of_arena.mapped, memory_rows, COUNT(memory_rows));
-        add_json_classes(text, of_arena.classes);
+        add_members(text, arena, arena_json_rows, COUNT(arena_json_rows));
+        add_object(text, "lock", &arena->lock, lock_rows, COUNT(lock_rows));
+        add_object(text, "mapped", &arena->mapped, memory_rows, COUNT(memory_rows));
+        add_json_classes(text, arena->classes);
         text_add(text, "}");
     }
     text_add(text, "]}\n");
 }
 
-PUBLIC int cadastre_stats_print(int fd, enum cadastre_format format) {
-    char buffer[OUTPUT_BUFFER];
-    struct cadastre_stats stats;
-    struct cadastre_memory resident;
-    struct text text = {buffer, 0, sizeof buffer, fd};
-    if (fd < 0 || (format != CADASTRE_TEXT && format != CADASTRE_JSON)) {
-        errno = EINVAL;
-        return -1;
-    }
-    if (!may_look("cadastre_stats_print"))
-        return -1;
-    census_all(&stats, &resident);
+static int print(int fd, enum cadastre_format format, struct report *report) {
+    struct text text = {report->buffer, 0, sizeof report->buffer, fd};
+    census_all(&report->room, &report->stats, &report->resident);
     if (format == CADASTRE_JSON)
-        add_json(&text, &stats, &resident);
+        add_json(&text, report);
     else
-        add_text(&text, &stats, &resident);
+        add_text(&text, report);
     text_flush(&text);
-    if (text.fd < 0) {
-        errno = EIO;
-        return -1;
-    }
-    return 0;
+    scratch_give(report);
+    return text.fd >= 0 ? 0 : fail(EIO);
+}
+
+PUBLIC int cadastre_stats_print(int fd, enum cadastre_format format) {
+    if (fd < 0 || (format != CADASTRE_TEXT && format != CADASTRE_JSON))
+        return fail(EINVAL);
+    struct report *report = begin("cadastre_stats_print");
+    return report == NULL ? -1 : print(fd, format, report);
 }
 
 /* ------------------------------------------------------------------------------------------- CADASTRE_STATS */
+
+/* Of a process that was entered long since: it is the entry that calls this. */
 static void print_text(void) {
     int saved = errno;
-    int log = message_open_log();
-    cadastre_stats_print(log, CADASTRE_TEXT);
-    message_close_log(log);
+    struct report *report = NULL;
+    if (!misuse_is_inside_malloc("CADASTRE_STATS"))
+        report = scratch_take("CADASTRE_STATS", sizeof *report);
+    if (report != NULL) {
+        int log = message_open_log();
+        print(log, CADASTRE_TEXT, report);
+        message_close_log(log);
+    }
     errno = saved;
 }
 

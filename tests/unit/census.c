@@ -38,6 +38,7 @@ static void step(void) {
 }
 
 static size_t wrong;
+static struct census_room room;
 
 static void compare(const char *what, size_t step_number, uint64_t counted, uint64_t kept) {
     if (counted != kept && wrong++ == 0)
@@ -49,7 +50,7 @@ static void check(size_t number) {
     struct cadastre_stats stats;
     struct cadastre_arena_stats of_arena;
     const struct cadastre_memory *mapped = &stats.mapped;
-    census_all(&stats, NULL);
+    census_all(&room, &stats, NULL);
     compare("live", number, mapped->live + mapped->rounding + mapped->caches + mapped->outgoing + mapped->retired,
             account_live());
     compare("retained", number, mapped->retained, account_retained());
@@ -59,7 +60,7 @@ static void check(size_t number) {
         struct arena_totals totals;
         uint64_t outside = 0;
         arena_total(arenas_at(i), &totals);
-        census_arena(i, &of_arena);
+        census_arena(&room, i, &of_arena);
         for (unsigned class = 0; class < CLASSES; class ++)
             outside += of_arena.classes[class].live + of_arena.classes[class].cached;
         compare("blocks outside of slabs", number, outside, totals.counts.refilled - totals.counts.flushed);
@@ -78,14 +79,14 @@ static void debugging(void) {
     struct cadastre_stats before;
     struct cadastre_stats now;
     bool on = history_boot(1000) && quarantine_boot(MIB) && ledger_put((struct ledger_entry){.address = 16});
-    census_all(&before, NULL);
+    census_all(&room, &before, NULL);
     ok(on && before.mapped.debug > 0 && before.mapped.other == 0, "ledger, history and quarantine are counted");
     large_guard_edges();
     void *guarded = take_large(100000);
     struct quarantined held = {take_large(200000), 0};
     held.capacity = cadastre_malloc_usable_size(held.block);
     on = large_hold(held.block) && quarantine_put(held);
-    census_all(&now, NULL);
+    census_all(&room, &now, NULL);
     ok(now.mapped.guards == before.mapped.guards + 4 * os_page_size() && now.mapped.other == 0,
        "guard pages of LARGE blocks are counted");
     ok(on && now.mapped.quarantine == held.capacity && now.large_blocks == before.large_blocks + 1,
@@ -95,7 +96,7 @@ static void debugging(void) {
        "and nothing else either");
     on = quarantine_take(&held) && large_give_held(held.block);
     large_give(guarded);
-    census_all(&now, NULL);
+    census_all(&room, &now, NULL);
     ok(on && now.mapped.guards == before.mapped.guards && now.mapped.quarantine == 0 && now.mapped.other == 0,
        "and both go");
 }
@@ -136,7 +137,7 @@ int main(void) {
     ok(wrong == 0, "once all is freed, drained and purged, too");
     struct cadastre_stats stats;
     struct cadastre_memory resident;
-    census_all(&stats, &resident);
+    census_all(&room, &stats, &resident);
     ok(stats.mapped.retained == 0 && stats.live_blocks == 0 && stats.cached_blocks == 0 && stats.mapped.headers == 0,
        "then nothing is left of zones");
     ok(resident.total < stats.mapped.total && resident.idle == 0, "and what is purged is not resident");

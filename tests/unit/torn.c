@@ -91,10 +91,11 @@ static void half_take_new(void) {
 }
 
 static bool copies_new(void) {
-    static struct slab_view view;
+    static struct slab_room room;
+    struct slab_view view = slab_view_in(&room);
     unsigned unit = (unsigned)(((uintptr_t)entry.block - zone.start) / UNIT_SIZE);
     size_t index = slab_index_at(line, (uintptr_t)entry.block);
-    return arena_view_slab(arenas_at(0), &zone, unit, &view) && load_relaxed(&view.states[index]) == STATE_WIDE &&
+    return arena_view_slab(arenas_at(0), &zone, unit, 0, &view) && load_relaxed(&view.states[index]) == STATE_WIDE &&
            load_relaxed(&view.slacks[index]) != CLASS_SIZE - OLD_SIZE;
 }
 

@@ -7,6 +7,7 @@ enum { MANY = 4000, ZONES = 3 };
 
 static struct entry held[MANY];
 static size_t held_count;
+static struct walk_room room;
 
 /* Takes blocks of `size` bytes until the arena has so many slabs more; every other block is made live. */
 static void take(struct arena *arena, size_t size, size_t slabs) {
@@ -103,7 +104,7 @@ static const struct walk_visitor everything = {on_zone, on_slab, on_block, on_zo
 
 static struct log look(size_t stop_after) {
     struct log log = {.in_order = true, .stop_after = stop_after};
-    arenas_walk_all(&everything, &log);
+    arenas_walk_all(&everything, &log, &room);
     return log;
 }
 
@@ -175,7 +176,7 @@ static void zones_go(struct arena *arena) {
     for (size_t release_at = 1; release_at < 2 * ZONE_UNITS; release_at += ZONE_UNITS + 10) {
         struct log log = {.in_order = true, .arena = arena, .release_at = release_at};
         take(arena, 65536, ZONES * ZONE_UNITS);
-        arenas_walk_all(&visitor, &log);
+        arenas_walk_all(&visitor, &log, &room);
         ok(log.slabs == release_at, "zones that go at slab %zu are left out (%zu slabs)", release_at, log.slabs);
         ok(log.blocks <= release_at, "with their blocks");
     }
@@ -202,7 +203,7 @@ static void zones_change_sides(struct arena *arena) {
     struct log log = {.in_order = true, .arena = arena};
     arenas_unmap_all();
     take(arena, 65536, 20);
-    arenas_walk_all(&visitor, &log);
+    arenas_walk_all(&visitor, &log, &room);
     ok(log.slabs == 1 && log.in_order, "a zone that changes sides meanwhile is not shown as what it was");
     give_all(arena);
     arenas_unmap_all();
@@ -220,10 +221,75 @@ static void zones_come(struct arena *arena) {
     static const struct walk_visitor visitor = {add_zones, on_slab, on_block, on_zone_end, NULL};
     struct log log = {.in_order = true, .arena = arena};
     take(arena, 65536, 1);
-    arenas_walk_all(&visitor, &log);
+    arenas_walk_all(&visitor, &log, &room);
     ok(log.in_order && log.zones > 0, "zones that come meanwhile do not disturb the order");
     struct log again = look(0);
     ok(again.in_order && again.sum.blocks == held_count && again.zones > ZONES, "and are there in the next walk");
+    give_all(arena);
+}
+
+/* ------------------------------------------------------------------------------------- with little room: in pieces */
+struct trace {
+    uint64_t hash;
+    size_t blocks;
+    size_t inner_each; /* blocks after which another walk is made in the midst of this one; 0: none is */
+    struct arena *arena;
+    uintptr_t unit;
+    size_t in_unit;
+};
+
+static bool note_block(void *argument, const struct walk_block *block) {
+    struct trace *trace = argument;
+    const uint64_t values[] = {block->start, block->size, block->capacity, block->zone, block->arena, block->category};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        trace->hash = (trace->hash ^ values[i]) * UINT64_C(0x9e3779b97f4a7c15);
+    trace->blocks++;
+    if (trace->inner_each != 0 && trace->blocks % trace->inner_each == 0)
+        arenas_walk(note_block, &(struct trace){.hash = 0});
+    return true;
+}
+
+static void pieces(struct arena *arena) {
+    static const struct walk_visitor visitor = {.block = note_block};
+    struct trace whole = {.hash = 0}, in_pieces = {.hash = 0}, nested = {.inner_each = 100};
+    bool zeroed;
+    take(arena, 100, 3);
+    take(arena, 300, 3);
+    take(arena, 30000, 3);
+    for (size_t i = 1; i < held_count; i += 6) /* what they lack does not fit into the state */
+        slab_set_size(directory_find((uintptr_t)held[i].block), held[i].state, 1 + i % 30);
+    void *large[] = {large_take(100000, 100000, 1, &zeroed), large_take(200000, 200000, 1, &zeroed)};
+    arenas_walk_all(&visitor, &whole, &room);
+    arenas_walk(note_block, &in_pieces);
+    arenas_walk(note_block, &nested);
+    ok(whole.blocks == held_count / 2 + 2, "%zu blocks", whole.blocks);
+    ok(in_pieces.blocks == whole.blocks && in_pieces.hash == whole.hash, "a walk in pieces comes by the same blocks");
+    ok(nested.blocks == whole.blocks && nested.hash == whole.hash, "also if others overtake it");
+    large_give(large[0]);
+    large_give(large[1]);
+    give_all(arena);
+}
+
+/* Between two pieces the unit becomes a slab of another class. */
+static bool carve_anew(void *argument, const struct walk_block *block) {
+    struct trace *trace = argument;
+    if (trace->blocks++ == 0) {
+        trace->unit = round_down(block->start, UNIT_SIZE);
+        give_all(trace->arena);
+        take(trace->arena, 200, 1);
+    }
+    trace->in_unit += round_down(block->start, UNIT_SIZE) == trace->unit;
+    return true;
+}
+
+static void carved_between(struct arena *arena) {
+    struct trace trace = {.arena = arena};
+    arenas_unmap_all();
+    take(arena, 100, 1);
+    arenas_walk(carve_anew, &trace);
+    bool is_anew = round_down((uintptr_t)held[0].block, UNIT_SIZE) == trace.unit;
+    ok(is_anew && trace.in_unit > 0 && trace.in_unit <= 64, "of a unit carved anew only the first piece is there (%zu)",
+       trace.in_unit);
     give_all(arena);
 }
 
@@ -237,5 +303,7 @@ int main(void) {
     zones_go(arena);
     zones_change_sides(arena);
     zones_come(arena);
+    pieces(arena);
+    carved_between(arena);
     return tap_done();
 }

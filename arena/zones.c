@@ -117,14 +117,25 @@ struct tally {
     size_t in[ZONE_LISTS][CATEGORIES];
 };
 
-/* All of the subtree lie in (above, below). */
-static bool subtree_is_valid(const struct zone *zone, uintptr_t above, uintptr_t below, struct tally *tally) {
-    if (zone == NULL)
-        return true;
-    uintptr_t at = (uintptr_t)zone;
-    if (at <= above || at >= below || (zone->low != NULL && priority_of(zone->low) > priority_of(zone)) ||
-        (zone->high != NULL && priority_of(zone->high) > priority_of(zone)))
-        return false;
+/* As zones_find; false: the way there is not in order. Each zone on it lies between those before it: so it ends. */
+static bool find_in_order(const struct zones *zones, uintptr_t from, const struct zone **best) {
+    uintptr_t above = 0, below = UINTPTR_MAX;
+    uint64_t priority = UINT64_MAX;
+    *best = NULL;
+    for (const struct zone *zone = zones->root; zone != NULL;) {
+        uintptr_t at = (uintptr_t)zone;
+        if (at <= above || at >= below || priority_of(zone) > priority)
+            return false;
+        priority = priority_of(zone);
+        bool is_above = zone_start(zone) >= from;
+        *best = is_above ? zone : *best;
+        *(is_above ? &below : &above) = at;
+        zone = is_above ? zone->low : zone->high;
+    }
+    return true;
+}
+
+static bool count_zone(const struct zone *zone, struct tally *tally) {
     tally->count++;
     tally->mapped += zone_size(zone);
     for (enum zone_lists list = 0; list < ZONE_LISTS; list++) {
@@ -132,7 +143,21 @@ static bool subtree_is_valid(const struct zone *zone, uintptr_t above, uintptr_t
             return false;
         tally->in[list][zone->category] += zone->places[list].is_in;
     }
-    return subtree_is_valid(zone->low, above, at, tally) && subtree_is_valid(zone->high, at, below, tally);
+    return true;
+}
+
+/* Each is looked up from the root, as the tree has no ways up, and recursion is not for every stack. One that is out of
+ * order is not found, which the number tells. */
+static bool tree_is_valid(const struct zones *zones, struct tally *tally) {
+    const struct zone *zone;
+    for (uintptr_t from = 0;; from = zone_start(zone) + 1) {
+        if (!find_in_order(zones, from, &zone))
+            return false;
+        if (zone == NULL)
+            return true;
+        if (!count_zone(zone, tally))
+            return false;
+    }
 }
 
 /* Whether it has `count` zones, all of them of `category`. */
@@ -147,7 +172,7 @@ static bool list_is_valid(const struct zones *zones, enum zone_lists list, unsig
 
 bool zones_are_valid(const struct zones *zones) {
     struct tally tally = {0};
-    if (!subtree_is_valid(zones->root, 0, UINTPTR_MAX, &tally))
+    if (!tree_is_valid(zones, &tally))
         return false;
     for (enum zone_lists list = 0; list < ZONE_LISTS; list++)
         for (unsigned category = 0; category < CATEGORIES; category++)

@@ -2,6 +2,8 @@
 # make debug             build/debug/libcadastre.so: assertions and lock ranks checked
 # make asan | make tsan  build/<variant>/libcadastre.a under a sanitizer, cadastre_* names only (the sanitizer owns
 #                        the plain ones), and the stress program with it, build/<variant>/stress
+# make callgraph         beside each object of build/callgraph/ its call graph with the sizes of frames, by gcc alone
+#                        (scripts/stack reads them)
 # make tests             every test program, under build/tests/
 # make fuzz              the fuzzers of tests/fuzz, by clang (scripts/fuzz runs them)
 # make bench             the benchmark programs, under build/bench/
@@ -49,6 +51,7 @@ debug_FLAGS   := -O1 -g -foptimize-sibling-calls -fno-omit-frame-pointer -DCADAS
 asan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZERS) -fno-sanitize-recover=all \
                  -DCADASTRE_DEBUG -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 fuzz_FLAGS     = $(asan_FLAGS) -fsanitize=fuzzer-no-link
+callgraph_FLAGS = $(release_FLAGS) -fcallgraph-info=su
 tsan_FLAGS    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread -DCADASTRE_PREFIXED -DCADASTRE_SANITIZED
 
 # Sanitizers that would have the standard names for themselves; and what of clang's calls code that is not relocated
@@ -61,7 +64,7 @@ else ifneq ($(and $(GCC_ALONE),$(findstring clang,$(shell $(CC) --version))),)
 $(error CFLAGS has $(GCC_ALONE), which of clang cannot be in this library: use gcc, or -fsanitize-trap=undefined)
 endif
 
-VARIANTS := release debug asan tsan fuzz
+VARIANTS := release debug asan tsan fuzz callgraph
 SHARED_ONLY := $(wildcard src/early.c src/operators.c src/loading.c)
 STRESS_SRCS := $(wildcard tests/stress/programs/*.c)
 SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
@@ -111,6 +114,7 @@ $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 
 release: all
 debug: $(BUILD)/debug/libcadastre.so
+callgraph: $(callgraph_SHARED_OBJS)
 ifneq ($(STRESS_SRCS),)
 asan tsan: %: $(BUILD)/%/stress
 endif

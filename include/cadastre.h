@@ -7,7 +7,11 @@
  * Unless a declaration says otherwise, every function here
  *   - is thread-safe, and not async-signal-safe (POSIX.1-2017, 2.4.3);
  *   - sets errno to ENOMEM when it returns NULL for want of memory, and leaves it alone on success;
- *   - takes and gives sizes and alignments in bytes.
+ *   - takes and gives sizes and alignments in bytes;
+ *   - has at most 4 KiB of the calling thread's stack in frames of ours (gcc, without sanitizers), and so works on the
+ *     smallest that a thread can have. The figures, show_alloc_mem_ex and show_alloc_mem_map need more: they map it for
+ *     the length of the call. Where there is no memory for that, one of them at a time works all the same; another does
+ *     nothing but say so in a line on stderr, with errno ENOMEM.
  *
  * Link with -lcadastre, or preload libcadastre.so into a program that was linked without it.
  */
@@ -130,7 +134,8 @@ typedef struct cadastre_block {
  * Exact while other threads allocate: a block that is live during the whole call is visited once, one that is free
  * during the whole call is not; one that another thread frees meanwhile may be visited, so that its bytes are to be
  * read only when the program knows that it stays. No lock is held meanwhile: `visit` may allocate and free (blocks of
- * its own that come to be during the call are visited or not), walk again, and leave by longjmp or an exception.
+ * its own that come to be during the call are visited or not), walk again, and leave by longjmp or an exception. Below
+ * it are 2 KiB of ours on the stack, and nothing else that a way out could leave behind.
  * Called where the thread was stopped inside malloc (by a debugger, in a signal handler) it visits nothing, says so in
  * a line on stderr and returns -1 with errno EDEADLK; otherwise errno is as `visit` leaves it.
  */
@@ -175,7 +180,7 @@ struct cadastre_show {
  * shown without their bytes. Bytes that the program is writing just then may be shown half written.
  *
  * Returns 0; or -1 with errno EINVAL (`what` has an unknown size, format or flag: nothing is shown), EIO (the
- * descriptor refused a part), or EDEADLK (called where the thread was stopped inside malloc: as cadastre_walk).
+ * descriptor refused a part), ENOMEM, or EDEADLK (called where the thread was stopped inside malloc: as cadastre_walk).
  * Allocates nothing and holds no lock while it writes.
  */
 int show_alloc_mem_ex(const struct cadastre_show *what) CADASTRE_NOEXCEPT;
@@ -184,7 +189,8 @@ int show_alloc_mem_ex(const struct cadastre_show *what) CADASTRE_NOEXCEPT;
  * show_alloc_mem_map (our own): a picture of the heap on the file descriptor `fd`: for each zone its units of 64 KiB as
  * one character each, in two rows of 64, by how much of each is live; LARGE mappings summed up; and a legend. In
  * colours when `fd` is a terminal, unless the environment has NO_COLOR (not empty) or TERM=dumb. Returns 0; or -1 with
- * errno EIO or EDEADLK, as show_alloc_mem_ex. Exact unit by unit; allocates nothing and holds no lock while it writes.
+ * errno EIO, ENOMEM or EDEADLK, as show_alloc_mem_ex. Exact unit by unit; allocates nothing and holds no lock while it
+ * writes.
  */
 int show_alloc_mem_map(int fd) CADASTRE_NOEXCEPT;
 
@@ -322,8 +328,8 @@ struct cadastre_arena_stats {
 
 /*
  * cadastre_stats (our own): fills the first `size` bytes of *stats. Returns 0; or -1 with errno EINVAL (`size` holds
- * not even the field of that name) or EDEADLK (called where the thread was stopped inside malloc: by a debugger, in a
- * signal handler). Takes time in proportion to the heap.
+ * not even the field of that name), ENOMEM, or EDEADLK (called where the thread was stopped inside malloc: by a
+ * debugger, in a signal handler). Takes time in proportion to the heap.
  */
 int cadastre_stats(struct cadastre_stats *stats, size_t size) CADASTRE_NOEXCEPT;
 
@@ -341,13 +347,12 @@ int cadastre_resident(struct cadastre_memory *mapped, struct cadastre_memory *re
 
 /*
  * cadastre_stats_print (our own): prints all of the above on file descriptor `fd`. Allocates nothing and holds no lock
- * while it writes. Returns 0; or -1 with errno EINVAL (no such format), EDEADLK, or EIO (the descriptor refused a
- * part).
+ * while it writes. Returns 0; or -1 with errno EINVAL (no such format), EDEADLK, ENOMEM, or EIO (the descriptor refused
+ * a part).
  *
  * CADASTRE_STATS=exit in the environment prints the text on standard error when the process exits (by exit or by
  * returning from main); CADASTRE_STATS=signal after SIGUSR2, when any thread next needs more than its cache has: the
- * handler itself only notes it, and to print takes 20 KiB of that thread's stack. The signal is left alone if the
- * program has a handler at start, or sets one.
+ * handler itself only notes it. The signal is left alone if the program has a handler at start, or sets one.
  */
 int cadastre_stats_print(int fd, enum cadastre_format format) CADASTRE_NOEXCEPT;
 
@@ -372,6 +377,7 @@ size_t cadastre_malloc_good_size(size_t size) CADASTRE_NOEXCEPT;
  *               smblks, fsmblks   number and bytes of blocks in thread caches, those outgoing included
  *               hblks, hblkhd     number and bytes of LARGE blocks, by capacity
  *               keepcost  bytes that malloc_trim could give back at once: retained
+ *   malloc_info returns EAGAIN where the thread was stopped inside malloc, and ENOMEM; it is no cancellation point
  *   malloc_trim(pad)      gives back what is retained and what idle caches hold, whatever `pad` is; 1: there was some
  *   mallopt     M_ARENA_MAX       threads that start from now on are spread over so many arenas
  *               M_TRIM_THRESHOLD  in place of 8 MiB in the bound on what is retained, which swings no longer exceed;

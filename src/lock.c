@@ -2,6 +2,7 @@
 #include "config.h"
 #include "message.h"
 #include "syscall.h"
+#include "thread.h"
 #include <limits.h>
 #include <time.h>
 
@@ -23,17 +24,17 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the low half of a wor
 #define CHECK_RANKS false
 #endif
 
-/* Of the calling thread; the address also names it. What is volatile, signal handlers look at or change. */
+/* thread_own.lock_mode: by default; of lock_pass_all; of lock_forbid_all. */
+enum { TAKING, PASSING, FORBIDDEN };
+
+/* Of the locks that the thread holds, innermost last; fork holds all at once. Only where ranks are checked. */
 static __thread struct {
-    volatile enum { TAKING, PASSING, FORBIDDEN } mode; /* by default; of lock_pass_all; of lock_forbid_all */
-    volatile unsigned count;       /* locks that it holds, or is about to take: what interrupts it sees none too few */
-    struct lock *volatile awaited; /* asleep */
-    unsigned depth; /* locks that it holds, innermost last, when ranks are checked; fork holds all at once */
-    unsigned ranks[CHECK_RANKS ? LOCK_RANKS : 1];
+    unsigned depth;
+    unsigned ranks[LOCK_RANKS];
 } held;
 
 uintptr_t lock_self(void) {
-    return (uintptr_t)&held;
+    return (uintptr_t)&thread_own;
 }
 
 INLINE void pause_cpu(void) {
@@ -81,7 +82,7 @@ static uint64_t now_ns(void) {
 
 /* For a thread that is not to touch the locks: it goes on without, or not at all. */
 static COLD void go_without(void) {
-    if (held.mode == FORBIDDEN)
+    if (thread_own.lock_mode == FORBIDDEN)
         message_die("malloc or free was called in the child of a fork that a signal handler made inside malloc, free "
                     "or fork; such a child can only exec or _exit");
 }
@@ -102,8 +103,8 @@ static COLD uint64_t acquire_contended(struct lock *lock) {
             return 0;
     }
     /* Others may wait as well: whoever has waited leaves the mark. */
-    struct lock *interrupted = held.awaited;
-    held.awaited = lock;
+    struct lock *interrupted = thread_own.awaited;
+    thread_own.awaited = lock;
     while (!try_acquire(lock, self | WAITED_FOR)) {
         go_without();
         uintptr_t word = load_relaxed(&lock->word);
@@ -115,17 +116,17 @@ static COLD uint64_t acquire_contended(struct lock *lock) {
             slept += now_ns() - start;
         }
     }
-    held.awaited = interrupted;
+    thread_own.awaited = interrupted;
     go_without();
     return slept;
 }
 
 void lock_acquire(struct lock *lock) {
-    if (UNLIKELY(held.mode != TAKING)) {
+    if (UNLIKELY(thread_own.lock_mode != TAKING)) {
         go_without();
         return;
     }
-    held.count++;
+    thread_own.locks++;
     if (UNLIKELY(!try_acquire(lock, lock_self()))) {
         uint64_t slept = acquire_contended(lock);
         lock->counts.contended++;
@@ -137,7 +138,7 @@ void lock_acquire(struct lock *lock) {
 }
 
 void lock_release(struct lock *lock) {
-    if (UNLIKELY(held.mode != TAKING)) {
+    if (UNLIKELY(thread_own.lock_mode != TAKING)) {
         go_without();
         return;
     }
@@ -147,35 +148,35 @@ void lock_release(struct lock *lock) {
     uintptr_t word = atomic_exchange_explicit(&lock->word, 0, order);
     if (UNLIKELY((word & WAITED_FOR) != 0))
         syscall3(SYS_futex, (long)&lock->word, FUTEX_WAKE_PRIVATE, 1);
-    held.count--;
+    thread_own.locks--;
 }
 
 bool lock_holds_any(void) {
-    return held.count > 0 && held.mode != PASSING;
+    return thread_own.locks > 0 && thread_own.lock_mode != PASSING;
 }
 
 void lock_begin_between(void) {
-    held.count++;
+    thread_own.locks++;
 }
 
 void lock_end_between(void) {
-    held.count--;
+    thread_own.locks--;
 }
 
 void lock_pass_all(bool yes) {
-    if (held.mode != FORBIDDEN)
-        held.mode = yes ? PASSING : TAKING;
+    if (thread_own.lock_mode != FORBIDDEN)
+        thread_own.lock_mode = yes ? PASSING : TAKING;
 }
 
 bool lock_forbids_fork(void) {
-    return held.count > 0;
+    return thread_own.locks > 0;
 }
 
 /* The thread may have been asleep, and would sleep on when the handler returns: nobody is left to wake it. */
 void lock_forbid_all(void) {
-    held.mode = FORBIDDEN;
-    if (held.awaited != NULL)
-        store_relaxed(&held.awaited->word, 0);
+    thread_own.lock_mode = FORBIDDEN;
+    if (thread_own.awaited != NULL)
+        store_relaxed(&thread_own.awaited->word, 0);
 }
 
 bool lock_is_mine(const struct lock *lock) {
@@ -193,7 +194,7 @@ void lock_reset(struct lock *lock) {
     if (lock_is_mine(lock)) {
         if (CHECK_RANKS)
             rank_pop(lock);
-        held.count--;
+        thread_own.locks--;
     }
     /* Another library's handler may have started a thread that waits already. */
     uintptr_t word = atomic_exchange_explicit(&lock->word, 0, memory_order_release);

@@ -9,6 +9,7 @@
 #include "quarantine.h"
 #include "scratch.h"
 #include "tcaches.h"
+#include "thread.h"
 #include <limits.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -54,11 +55,10 @@ static bool has_stream_list(void) {
  * and others' locks for good, can exec or _exit, and comes to nothing of ours without saying so: neither to a lock, nor
  * to a hit.
  */
-static __thread unsigned forks_inside; /* of those, under way: a handler's fork may be interrupted in its turn */
 
 static void before_fork(void) {
     if (lock_forbids_fork()) {
-        forks_inside++;
+        thread_own.forks_inside++;
         return;
     }
     if (has_stream_list())
@@ -74,8 +74,8 @@ static void before_fork(void) {
 }
 
 static void after_fork_in_parent(void) {
-    if (forks_inside > 0) {
-        forks_inside--;
+    if (thread_own.forks_inside > 0) {
+        thread_own.forks_inside--;
         return;
     }
     lock_pass_all(false);
@@ -91,8 +91,8 @@ static void after_fork_in_parent(void) {
 }
 
 static void after_fork_in_child(void) {
-    if (forks_inside > 0) {
-        forks_inside--;
+    if (thread_own.forks_inside > 0) {
+        thread_own.forks_inside--;
         lock_forbid_all();
         tcache_set_current(NULL);
         return;

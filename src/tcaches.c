@@ -2,6 +2,7 @@
 #include "account.h"
 #include "metadata.h"
 #include "os.h"
+#include "thread.h"
 #include <errno.h>
 #include <string.h>
 
@@ -16,10 +17,11 @@ static struct lists {
 static struct tcache *_Atomic newest; /* of all caches */
 static bool finds_dead;               /* constant after boot */
 
-/* An active cache that the thread is about to take up, has put down, or sees to for another: not its current one, or
- * not for long. If a signal handler forks meanwhile, the child goes on with it. */
-static __thread struct tcache *in_hand;
-static __thread bool stays_without; /* the thread's destructor has run, or it is just getting a cache */
+/*
+ * thread_own.in_hand: an active cache that the thread is about to take up, has put down, or sees to for another: not
+ * its current one, or not for long. If a signal handler forks meanwhile, the child goes on with it.
+ * thread_own.stays_without: its destructor has run, or it is just getting a cache.
+ */
 
 /* ------------------------------------------------------------------------------------------------ the lists */
 static struct lists *lists_of(const struct tcache *cache) {
@@ -43,7 +45,7 @@ static void list_remove(struct tcache **list, struct tcache *cache) {
 }
 
 static void activate_locked(struct tcache *cache) {
-    in_hand = cache;
+    thread_own.in_hand = cache;
     list_add(&lists_of(cache)->active, NULL, cache);
 }
 
@@ -52,7 +54,7 @@ static void deactivate_locked(struct tcache *cache) {
     if (list->unseen == cache)
         list->unseen = cache->next;
     list_remove(&list->active, cache);
-    in_hand = NULL;
+    thread_own.in_hand = NULL;
 }
 
 /* The first of that list becomes active; NULL: there is none. */
@@ -149,10 +151,10 @@ static unsigned find_dead(struct arena *arena, bool from_start) {
     list->unseen = cache;
     arena_unlock(arena);
     for (unsigned i = 0; i < count; i++) {
-        in_hand = looked_at[i];
+        thread_own.in_hand = looked_at[i];
         if (has_died(looked_at[i]))
             park(looked_at[i]);
-        in_hand = NULL;
+        thread_own.in_hand = NULL;
     }
     return count;
 }
@@ -242,27 +244,27 @@ static void take_up_any(void) {
     }
     begin_life(cache);
     tcache_set_current(cache);
-    in_hand = NULL;
+    thread_own.in_hand = NULL;
 }
 
 /* What interrupts this does without a cache. */
 void tcaches_attach(void) {
-    if (stays_without)
+    if (thread_own.stays_without)
         return;
-    stays_without = true;
+    thread_own.stays_without = true;
     atomic_signal_fence(memory_order_seq_cst);
     if (!tcache_is_real(tcache_current)) /* or what has interrupted the thread a moment ago got it one */
         take_up_any();
     atomic_signal_fence(memory_order_seq_cst);
-    stays_without = false;
+    thread_own.stays_without = false;
 }
 
 /* First the thread ceases to have it: what interrupts it may not find a cache that is half given away, or another
  * thread's already. */
 void tcaches_detach(void) {
     struct tcache *cache = tcache_current;
-    in_hand = cache;
-    stays_without = true;
+    thread_own.in_hand = cache;
+    thread_own.stays_without = true;
     atomic_signal_fence(memory_order_seq_cst);
     tcache_set_current(NULL);
     atomic_signal_fence(memory_order_seq_cst);
@@ -313,7 +315,7 @@ void tcaches_adopt_orphans(void) {
     store_relaxed(&tcache_threads, tcache_is_real(tcache_current));
     for (struct tcache *cache = load_acquire(&newest); cache != NULL; cache = cache->made_before) {
         struct lists *list = lists_of(cache);
-        bool is_current = cache == tcache_current, is_mine = is_current || cache == in_hand;
+        bool is_current = cache == tcache_current, is_mine = is_current || cache == thread_own.in_hand;
         list_add(is_mine ? &list->active : &list->parked, NULL, cache);
         cache->is_counted = is_current;
         claims += is_mine ? cache->retired_claim : tcache_measure_retired(cache);

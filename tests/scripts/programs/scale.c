@@ -321,7 +321,8 @@ static void zones_hold(void) {
         fail("a TINY zone holds %zu blocks of the largest size, a SMALL one %zu", fullest[0], fullest[1]);
 }
 
-/* A zone begins on a page, and is as long as what the kernel mapped there: in whole pages, each zone its own. */
+/* A zone begins on a page, and is as long as what the kernel mapped there: in whole pages, each zone its own. Where it
+ * begins it may be closed to all access, as a guard. */
 static void check_zone(const struct shown *first, size_t blocks) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     static char maps[64 << 10];
@@ -334,8 +335,14 @@ static void check_zone(const struct shown *first, size_t blocks) {
     for (char *line = maps; *line; line += strcspn(line, "\n") + (strchr(line, '\n') != NULL)) {
         uintptr_t start;
         uintptr_t end;
-        if (sscanf(line, "%lx-%lx", &start, &end) != 2 || first->zone < start || first->zone >= end)
+        char access[5], open[5];
+        if (sscanf(line, "%lx-%lx %4s", &start, &end, access) != 3 || first->zone < start || first->zone >= end)
             continue;
+        const char *next = strchr(line, '\n');
+        uintptr_t next_start, next_end;
+        if (strncmp(access, "---", 3) == 0 && sscanf(next, "%lx-%lx %4s", &next_start, &next_end, open) == 3 &&
+            next_start == end)
+            end = next_end;
         if (first->zone % page != 0)
             fail("the zone at %#lx does not begin on a page of %zu bytes", first->zone, page);
         if (first[blocks - 1].end > end)

@@ -1,6 +1,6 @@
 #include "account.h"
+#include "clock.h"
 #include "config.h"
-#include <time.h>
 
 /* Each line of memory has what is written on the same paths. */
 #define LINE 64
@@ -28,20 +28,13 @@ static struct {
     _Atomic ptrdiff_t max;
 } swing = {.max = SWING_MAX};
 
-/* With a resolution of a few milliseconds, and without a system call. Never at boot: first something is purged. */
-static uint64_t now_ms(void) {
-    struct timespec time = {0};
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
-    return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
-}
-
 /* `then` may be another thread's, and later. */
 static bool is_past(_Atomic uint64_t *then, int64_t span_ms, uint64_t now) {
     return (int64_t)(now - load_relaxed(then)) > span_ms;
 }
 
 static COLD void note_resident_again(ptrdiff_t bytes, ptrdiff_t purged) {
-    uint64_t now = now_ms();
+    uint64_t now = clock_coarse_ms();
     if (is_past(&swing.purged_ms, SWING_AGAIN_MS, now)) {
         store_relaxed(&swing.purged, 0);
         return;
@@ -61,7 +54,7 @@ INLINE void note_resident(ptrdiff_t change) {
 }
 
 void account_note_purged(size_t bytes) {
-    uint64_t now = now_ms();
+    uint64_t now = clock_coarse_ms();
     if (is_past(&swing.purged_ms, SWING_AGAIN_MS, now))
         store_relaxed(&swing.purged, 0);
     store_relaxed(&swing.purged_ms, now);
@@ -77,7 +70,7 @@ static size_t update_swing(bool is_needed) {
     size_t retained = account_swing();
     if (LIKELY(retained == 0))
         return 0;
-    uint64_t now = now_ms();
+    uint64_t now = clock_coarse_ms();
     if (is_needed) {
         if (load_relaxed(&swing.needed_ms) != now) /* most often it is the same tick */
             store_relaxed(&swing.needed_ms, now);

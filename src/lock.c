@@ -1,10 +1,10 @@
 #include "lock.h"
+#include "clock.h"
 #include "config.h"
 #include "message.h"
 #include "syscall.h"
 #include "thread.h"
 #include <limits.h>
-#include <time.h>
 
 /* Pauses before a thread that waits for a lock sleeps, and between two looks at it: longer than a batch takes to flush,
  * as to sleep and be woken costs several times as much. */
@@ -73,13 +73,6 @@ static void wait_while(struct lock *lock, uintptr_t word) {
     syscall4(SYS_futex, (long)&lock->word, FUTEX_WAIT_PRIVATE, (long)(uint32_t)word, 0);
 }
 
-/* Not by the C library's clock_gettime: its first call may come before the dynamic linker has set that up. */
-static uint64_t now_ns(void) {
-    struct timespec time = {0};
-    syscall3(SYS_clock_gettime, CLOCK_MONOTONIC, (long)&time, 0);
-    return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
-}
-
 /* For a thread that is not to touch the locks: it goes on without, or not at all. */
 static COLD void go_without(void) {
     if (thread_own.lock_mode == FORBIDDEN)
@@ -111,9 +104,9 @@ static COLD uint64_t acquire_contended(struct lock *lock) {
         if (word != 0 && ((word & WAITED_FOR) != 0 ||
                           atomic_compare_exchange_strong_explicit(&lock->word, &word, word | WAITED_FOR,
                                                                   memory_order_relaxed, memory_order_relaxed))) {
-            uint64_t start = now_ns();
+            uint64_t start = clock_ns();
             wait_while(lock, word | WAITED_FOR);
-            slept += now_ns() - start;
+            slept += clock_ns() - start;
         }
     }
     thread_own.awaited = interrupted;

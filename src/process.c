@@ -1,4 +1,5 @@
 #include "process.h"
+#include "clock.h"
 #include "history.h"
 #include "large.h"
 #include "ledger.h"
@@ -206,6 +207,7 @@ static char **environment(void) {
 
 static void boot(void) {
     os_boot();
+    clock_boot();
     options_boot(environment());
     boot_debugging();
     arenas_boot((unsigned)option_value(OPTION_ARENAS));

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: tests/deadly/loading.t
-# Where the loader has brought other allocators down: a library that interposes mmap and calls dlsym in it; the
+# Where the loader has brought other allocators down: one that interposes mmap and the clock, and calls dlsym in it; the
 # library opened where static TLS is nearly full; closed while threads live that used it; forks that race the first
 # malloc, before the library's constructor has run; and handlers of fork that stop and start a thread.
 # shellcheck disable=SC2317  # functions are called through ok
@@ -32,8 +32,8 @@ preloaded() {
     says_fine env LD_PRELOAD="$1" "${@:2}"
 }
 
-# ------------------------------------------------------------------------------------- mmap interposed
-if ok "an interposer of mmap builds" shared interposer -ldl && ok "a program that makes it map" program mapper &&
+# --------------------------------------------------------------------------- mmap and the clock interposed
+if ok "an interposer of mmap and the clock builds" shared interposer -ldl && ok "a program that makes it map" program mapper &&
     ok "the same, linked with the library" program mapper linked-mapper "${linked[@]}"; then
     ok "preloaded behind the library, it sees only the program's calls" \
         preloaded "$library:$WORK/interposer.so" "$WORK/mapper"

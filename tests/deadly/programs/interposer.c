@@ -1,6 +1,7 @@
 /*
- * Interposes mmap and its kin as a tracer does: each looks for the next one with dlsym and allocates, which an
- * allocator that calls it with a lock held, or before it is ready, does not survive. Counts the calls.
+ * Interposes mmap and its kin as a tracer does, and clock_gettime as what fakes the time: each looks for the next one
+ * with dlsym and allocates, which an allocator that calls it with a lock held, or before it is ready, does not survive.
+ * Counts the calls.
  */
 #include <dlfcn.h>
 #include <stdarg.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 extern atomic_size_t interposed;
 atomic_size_t interposed;
@@ -51,4 +53,9 @@ int madvise(void *address, size_t size, int advice) {
 int mprotect(void *address, size_t size, int protection) {
     int (*next)(void *, size_t, int) = find_next("mprotect");
     return next(address, size, protection);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int (*next)(clockid_t, struct timespec *) = find_next("clock_gettime");
+    return next(clock, time);
 }

@@ -1,6 +1,6 @@
 /*
- * Makes an allocator map, grow, move, purge and unmap, on several threads, and maps some memory itself. Prints "fine"
- * if interposer.c was called for the latter alone.
+ * Makes an allocator map, grow, move, purge and unmap, again and again, on several threads, and maps some memory itself.
+ * Prints "fine" if interposer.c was called for the latter alone.
  */
 #include <dlfcn.h>
 #include <malloc.h>
@@ -11,9 +11,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { THREADS = 4, BLOCKS = 400, OWN = 10 };
+enum { THREADS = 4, BLOCKS = 400, OWN = 10, ROUNDS = 5 };
 
-static void *allocate(void *argument) {
+static void allocate_some(void) {
     unsigned char *blocks[BLOCKS];
     for (size_t i = 0; i < BLOCKS; i++) {
         size_t size = i % 100 == 99 ? 9 << 20 : i % 10 == 9 ? 200000 : i * 50;
@@ -24,6 +24,11 @@ static void *allocate(void *argument) {
         blocks[i] = realloc(blocks[i], 20 << 20);
     for (size_t i = 0; i < BLOCKS; i++)
         free(blocks[i]);
+}
+
+static void *allocate(void *argument) {
+    for (int i = 0; i < ROUNDS; i++)
+        allocate_some();
     return argument;
 }
 

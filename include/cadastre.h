@@ -49,7 +49,8 @@ void *cadastre_malloc(size_t size) CADASTRE_NOEXCEPT;
  */
 void cadastre_free(void *block) CADASTRE_NOEXCEPT;
 
-/* calloc (C11 7.22.3.2): count * size zero bytes. A product that overflows fails with ENOMEM. */
+/* calloc (C11 7.22.3.2): count * size zero bytes, and zeros in what the block holds beyond. A product that overflows
+ * fails with ENOMEM. */
 void *cadastre_calloc(size_t count, size_t size) CADASTRE_NOEXCEPT;
 
 /*

@@ -413,7 +413,7 @@ void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
     if (!zero)
         fill_taken(block, debug_usable(size, capacity));
     else if (!zeroed)
-        memset(block, 0, size);
+        memset(block, 0, debug_usable(size, capacity));
     write_canary(block, size, capacity);
     unsigned arena = slab_arena_at((uintptr_t)block);
     ledger_put(entry_for(block, size, capacity, arena, true, frame));

@@ -36,15 +36,17 @@ static NOINLINE void *calloc_debug(size_t size) {
     return debug_keep_frame(debug_take(size, 1, true, __builtin_frame_address(0)));
 }
 
+/* All that the block holds is zeroed, as programs use what malloc_usable_size says. */
 static NOINLINE void *calloc_fresh(size_t size) {
+    size_t capacity;
     bool zeroed = false;
     void *block;
     if (size <= SMALL_MAX)
         block = request_block(sizeclass_of(size), size, &zeroed);
     else if ((block = tcache_take_large(tcache_current, size)) == NULL)
         block = request_large(size, size, 1, &zeroed);
-    if (block != NULL && !zeroed)
-        memset(block, 0, size);
+    if (block != NULL && !zeroed && request_describe(block, &size, &capacity))
+        memset(block, 0, capacity);
     return block;
 }
 
@@ -80,7 +82,7 @@ PUBLIC void *cadastre_calloc(size_t count, size_t size) {
     void *block = hit(bytes, &state);
     if (UNLIKELY(block == NULL))
         return calloc_slow(bytes);
-    return state == STATE_UNTOUCHED ? block : memset(block, 0, bytes);
+    return state == STATE_UNTOUCHED ? block : memset(block, 0, sizeclass_capacity(bytes));
 }
 
 /* --------------------------------------------------------------------------------------------------- freeing */

@@ -12,7 +12,7 @@
 #define COPY_MAX (16 * MIB)
 
 static size_t capacity_for(size_t size) {
-    return size <= SMALL_MAX ? sizeclasses[sizeclass_of(size)].size : size;
+    return size <= SMALL_MAX ? sizeclass_capacity(size) : size;
 }
 
 /* To a new block, with all of the old capacity that the new one holds, as a program may have used all of it; NULL:

@@ -37,6 +37,11 @@ INLINE bool sizeclass_can_align(size_t size, size_t room, size_t alignment) {
     return room <= SMALL_MAX && alignment <= (size == 0 ? SMALL_MAX / 2 : SMALL_MAX);
 }
 
+/* What a block for a request of `size` bytes, at most SMALL_MAX, holds. */
+INLINE size_t sizeclass_capacity(size_t size) {
+    return sizeclasses[sizeclass_of(size)].size;
+}
+
 INLINE bool sizeclass_is_tiny(unsigned class) {
     return class < TINY_CLASSES;
 }

@@ -143,15 +143,16 @@ static void calloc_gives_zeros(void) {
                 free(blocks[i]);
             for (size_t i = 0; i < count; i++) {
                 blocks[i] = calloc(sizes[s], 1);
-                for (size_t j = 0; j < sizes[s]; j++)
+                size_t capacity = malloc_usable_size(blocks[i]);
+                for (size_t j = 0; j < capacity; j++)
                     zero &= blocks[i][j] == 0;
-                memset(blocks[i], 0xff, sizes[s]);
+                memset(blocks[i], 0xff, capacity);
             }
             for (size_t i = 0; i < count; i++)
                 free(blocks[i]);
         }
     }
-    ok(zero, "calloc gives zeros where dirty blocks were");
+    ok(zero, "calloc gives zeros, to the capacity, where dirty blocks were");
 }
 
 /* A heap large enough that freeing it purges: purged pages, too, come back as zeros. */

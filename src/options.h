@@ -25,11 +25,13 @@ enum option_id {
     OPTION_CHECK_EACH,      /* operations between two checks of the heap, 0: no check */
     OPTION_HISTORY,         /* events that are kept */
     OPTION_STATS,           /* enum option_stats */
+    OPTION_DEEPBIND,        /* enum option_deepbind */
     OPTION_HELP,            /* print the options */
     OPTIONS,
 };
 
 enum option_guard { GUARD_OFF, GUARD_EDGES };
+enum option_deepbind { DEEPBIND_DROP, DEEPBIND_KEEP };
 enum option_stats { STATS_OFF, STATS_EXIT, STATS_SIGNAL };
 
 /* ------------------------------------------------------------------------------------------------- reading */

@@ -83,6 +83,12 @@ if ok "a library that frees what it is given, and gives" shared deep.so deep.c; 
     ok "linked: opened with RTLD_DEEPBIND, it has the same malloc" says_fine "$WORK/deep-host" "$WORK/deep.so"
     ok "preloaded: opened with RTLD_DEEPBIND, it has the same malloc" \
         preloaded says_fine "$WORK/plain-deep-host" "$WORK/deep.so"
+    ok "linked: so it has by dlmopen" says_fine "$WORK/deep-host" "$WORK/deep.so" dlmopen
+    ok "preloaded: so it has by dlmopen" preloaded says_fine "$WORK/plain-deep-host" "$WORK/deep.so" dlmopen
+    export CADASTRE_DEEPBIND=keep
+    ok "CADASTRE_DEEPBIND=keep: it has the C library's" \
+        preloaded says_fine "$WORK/plain-deep-host" "$WORK/deep.so" own
+    unset CADASTRE_DEEPBIND
 fi
 
 # ------------------------------------------------------------------- handlers of fork registered before ours

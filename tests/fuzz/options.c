@@ -35,6 +35,7 @@ static const size_t most[OPTIONS] = {
     [OPTION_CHECK_EACH] = 1000000000,
     [OPTION_HISTORY] = 65536,
     [OPTION_STATS] = 2,
+    [OPTION_DEEPBIND] = 1,
     [OPTION_HELP] = 1,
 };
 

@@ -7,9 +7,9 @@
 
 /* Says what every option is, on standard error. */
 static void say(void) {
-    static const char *const names[] = {"ARENAS",          "ABORT",      "LEAKS",   "STACKS",   "LOG",
-                                        "RELEASE_AT_EXIT", "SCRIBBLE",   "PERTURB", "CANARIES", "GUARD",
-                                        "QUARANTINE",      "CHECK_EACH", "HISTORY", "STATS",    "HELP"};
+    static const char *const names[] = {"ARENAS",   "ABORT",   "LEAKS",    "STACKS", "LOG",        "RELEASE_AT_EXIT",
+                                        "SCRIBBLE", "PERTURB", "CANARIES", "GUARD",  "QUARANTINE", "CHECK_EACH",
+                                        "HISTORY",  "STATS",   "DEEPBIND", "HELP"};
     for (size_t i = 0; i < COUNT(names); i++) {
         char value[100] = "";
         check(cadastre_option_get(names[i], value, sizeof value) == 0, "%s: no such option", names[i]);
@@ -32,7 +32,7 @@ static const struct {
 } runs[] = {
     {{NULL},
      "ARENAS=auto\nABORT=0\nLEAKS=0\nSTACKS=0\nLOG=\nRELEASE_AT_EXIT=0\nSCRIBBLE=0\nPERTURB=0\nCANARIES=0\n"
-     "GUARD=off\nQUARANTINE=0\nCHECK_EACH=0\nHISTORY=0\nSTATS=off\nHELP=0\n"},
+     "GUARD=off\nQUARANTINE=0\nCHECK_EACH=0\nHISTORY=0\nSTATS=off\nDEEPBIND=drop\nHELP=0\n"},
     {{"CADASTRE_ARENAS=3"}, "ARENAS=3\n"},
     {{"MALLOC_ARENA_MAX=2"}, "ARENAS=2\n"},
     {{"MALLOC_ARENA_MAX=1000"}, "ARENAS=64\n"},

@@ -25,7 +25,7 @@ static void all_are_listed(void) {
         check(strncmp(line + 2 + strlen(name) + 1, value, length) == 0, "%s, and it is %s", line, value);
         check(line[2 + strlen(name) + 1 + length] == ' ', "%s, and it is %s", line, value);
     }
-    check(listed == 15, "%zu options", listed);
+    check(listed == 16, "%zu options", listed);
 }
 
 static void expect_line(const char *pattern) {

@@ -35,8 +35,8 @@ static void changes(void) {
 }
 
 static void refusals(void) {
-    static const char *const at_start[] = {"ARENAS",     "STACKS",  "CANARIES", "GUARD",
-                                           "QUARANTINE", "HISTORY", "STATS",    "HELP"};
+    static const char *const at_start[] = {"ARENAS",  "STACKS", "CANARIES", "GUARD", "QUARANTINE",
+                                           "HISTORY", "STATS",  "DEEPBIND", "HELP"};
     char value[5] = "none";
     for (size_t i = 0; i < COUNT(at_start); i++)
         check(refused(at_start[i], "1", EPERM), "%s: set at run time", at_start[i]);

@@ -251,6 +251,7 @@ static void random_environments(void) {
         [OPTION_CHECK_EACH] = 1000000000,
         [OPTION_HISTORY] = 65536,
         [OPTION_STATS] = 2,
+        [OPTION_DEEPBIND] = 1,
         [OPTION_HELP] = 1,
     };
     size_t outside = 0;

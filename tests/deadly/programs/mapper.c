@@ -1,6 +1,6 @@
 /*
- * Makes an allocator map, grow, move, purge and unmap, again and again, on several threads, and maps some memory itself.
- * Prints "fine" if interposer.c was called for the latter alone.
+ * Makes an allocator map, grow, move, purge and unmap, again and again, on several threads, and maps some memory
+ * itself. Prints "fine" if interposer.c was called for the latter alone.
  */
 #include <dlfcn.h>
 #include <malloc.h>

@@ -66,8 +66,9 @@ endif
 
 VARIANTS := release debug asan tsan fuzz callgraph
 SHARED_ONLY := $(wildcard src/early.c src/operators.c src/loading.c)
+ARCHIVE_ONLY := $(wildcard src/plugin.c)
 STRESS_SRCS := $(wildcard tests/stress/programs/*.c)
-SRCS     := $(filter-out $(SHARED_ONLY),$(wildcard src/*.c arena/*.c))
+SRCS     := $(filter-out $(SHARED_ONLY) $(ARCHIVE_ONLY),$(wildcard src/*.c arena/*.c))
 
 # The second library, for programs that map memory on purpose; on its own.
 MAPPER   := $(BUILD)/libmemory_mapper.so $(BUILD)/libmemory_mapper.a
@@ -89,6 +90,7 @@ $(BUILD)/flags:
 # ------------------------------------------------------------------------------------------ the library
 define variant_rules
 $(1)_OBJS := $$(SRCS:%.c=$(BUILD)/$(1)/%.o)
+$(1)_ARCHIVE_OBJS := $$($(1)_OBJS) $$(ARCHIVE_ONLY:%.c=$(BUILD)/$(1)/%.o)
 $(1)_SHARED_OBJS := $$($(1)_OBJS) $$(SHARED_ONLY:%.c=$(BUILD)/$(1)/%.o)
 $(BUILD)/$(1)/%.o: %.c Makefile $(BUILD)/flags
 	@mkdir -p $$(@D)
@@ -96,7 +98,7 @@ $(BUILD)/$(1)/%.o: %.c Makefile $(BUILD)/flags
 $(BUILD)/$(1)/libcadastre.so: $$($(1)_SHARED_OBJS)
 	$$(CC) $$($(1)_FLAGS) $$(CFLAGS) $$(REAL_CODE) $$(SOFLAGS) $$(LDFLAGS) $$^ -o $$@
 # One relocatable object whose hidden symbols are made local, so that none can clash with a program's own.
-$(BUILD)/$(1)/libcadastre.a: $$($(1)_OBJS)
+$(BUILD)/$(1)/libcadastre.a: $$($(1)_ARCHIVE_OBJS)
 	$$(CC) -r -nostdlib $$^ -o $(BUILD)/$(1)/cadastre.o
 	$$(OBJCOPY) --localize-hidden $(BUILD)/$(1)/cadastre.o
 	@rm -f $$@
@@ -108,7 +110,7 @@ $(BUILD)/$(1)/tests/%.o: tests/%.c Makefile $(BUILD)/flags
 	$$(CC) $$(TESTFLAGS) -Isrc $$($(1)_FLAGS) $$(CFLAGS) $$(REAL_CODE) -c $$< -o $$@
 $(BUILD)/$(1)/stress: $$(STRESS_SRCS:%.c=$(BUILD)/$(1)/%.o) $(BUILD)/$(1)/libcadastre.a
 	$$(CC) $$($(1)_FLAGS) $$(CFLAGS) $$(REAL_CODE) $$(LDFLAGS) -pthread $$^ -o $$@
--include $$($(1)_SHARED_OBJS:.o=.d) $$(STRESS_SRCS:%.c=$(BUILD)/$(1)/%.d)
+-include $$($(1)_SHARED_OBJS:.o=.d) $$($(1)_ARCHIVE_OBJS:.o=.d) $$(STRESS_SRCS:%.c=$(BUILD)/$(1)/%.d)
 endef
 $(foreach v,$(VARIANTS),$(eval $(call variant_rules,$(v))))
 

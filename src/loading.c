@@ -1,8 +1,8 @@
 /*
  * dlopen and dlmopen without RTLD_DEEPBIND, in the shared object only. A library that is opened with it looks for
  * malloc and free in the C library first, past whatever was preloaded or linked, and sooner or later frees a block of
- * ours there, or the other way round: PHP's extensions do. Other names, too, are then looked for in the program first, as
- * without the mode; who needs it for them says CADASTRE_DEEPBIND=keep.
+ * ours there, or the other way round: PHP's extensions do. Other names, too, are then looked for in the program first,
+ * as without the mode; who needs it for them says CADASTRE_DEEPBIND=keep.
  */
 #include "options.h"
 #include "process.h"

@@ -48,6 +48,14 @@ ok "and not otherwise" has_not_ours "$WORK/plain-host"
 ok "linked: plugins come and go" says_fine "$WORK/host" "$WORK/plugin.so"
 ok "preloaded: plugins come and go" preloaded says_fine "$WORK/plain-host" "$WORK/plugin.so"
 
+# ------------------------------------------------------------------------ the archive in what is closed again
+own=("-Wl,-Bsymbolic" "-Wl,--whole-archive" "$BUILD/libcadastre.a" "-Wl,--no-whole-archive" -pthread)
+if ok "a library with the archive in it builds" shared own.so own_malloc.c "${own[@]}" &&
+    ok "its host builds" compile "$sources/closer_host.c" -ldl -pthread -o "$WORK/closer-host"; then
+    ok "it is closed, and then threads end that used it, the process forks, and exits" \
+        says_fine "$WORK/closer-host" "$WORK/own.so"
+fi
+
 # ------------------------------------------------------------------------------------ before constructors
 ok "a library that initialises first builds" shared first.so plugin.c -Wl,-z,initfirst
 PRELOAD_TOO=$WORK/first.so

@@ -318,6 +318,11 @@ static void opening(void *function) {
     expect(((void *(*)(const char *, int))function)("libc.so.6", RTLD_LAZY | RTLD_NOLOAD) != NULL, "libc.so.6");
 }
 
+static void opening_in_a_namespace(void *function) {
+    expect(((void *(*)(Lmid_t, const char *, int))function)(LM_ID_BASE, "libc.so.6", RTLD_LAZY | RTLD_NOLOAD) != NULL,
+           "libc.so.6");
+}
+
 /* -------------------------------------------------------------------------------------------------- the calls */
 static const struct {
     const char *names; /* between spaces */
@@ -365,6 +370,7 @@ static const struct {
     {" mallopt ", tuning},
 #endif
     {" dlopen ", opening},
+    {" dlmopen ", opening_in_a_namespace},
 };
 
 struct job {

@@ -56,6 +56,7 @@ values_of() {
     CADASTRE_CHECK_EACH) echo 5 ;;
     CADASTRE_HISTORY) echo 1000 ;;
     CADASTRE_STATS) echo exit signal ;;
+    CADASTRE_DEEPBIND) echo keep ;;
     CADASTRE_LEAKS | CADASTRE_RELEASE_AT_EXIT | CADASTRE_SCRIBBLE | CADASTRE_CANARIES | CADASTRE_HELP) echo 1 ;;
     esac
 }

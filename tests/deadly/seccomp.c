@@ -13,6 +13,7 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <stddef.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -186,9 +187,14 @@ static const struct set_case cases[] = {
 
 static const unsigned doings[] = {ALLOCATING, REPORTING, UNREAD, SHOWING, COUNTING, DEBUGGING};
 
+/* The time is read by the kernel's own function, where it maps one, and not by a system call. */
+static int is_by_the_vdso(const struct allowed *call) {
+    return call->number == SYS_clock_gettime && getauxval(AT_SYSINFO_EHDR) != 0;
+}
+
 /* Some calls are made where threads meet, which they do sooner or later. */
 static void killed_without(size_t c, const char *call) {
-    enum { TRIES = 10 };
+    enum { TRIES = 40 };
     char without[64];
     snprintf(without, sizeof without, "WITHOUT=%s", call);
     const char *options[] = {without, cases[c].option, NULL};
@@ -211,7 +217,7 @@ int main(int argc, char **argv) {
             continue;
         ok_case(cases[c].test_case.name, options, NULL);
         for (size_t i = 0; i < COUNT(calls); i++)
-            if (calls[i].doing & doings[c])
+            if ((calls[i].doing & doings[c]) && !is_by_the_vdso(&calls[i]))
                 killed_without(c, calls[i].name);
     }
     return argc > 1 ? 1 : tap_done();

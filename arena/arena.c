@@ -344,6 +344,55 @@ bool arena_release_zone(struct arena *arena) {
     return false;
 }
 
+/* Unmaps the zone's idle tail, the lock held before and after, but not meanwhile. The units leave the zone first: so the
+ * child of a fork has lost their addresses, at worst. `purges` keeps the zone, as nothing else need. */
+static bool shorten(struct arena *arena, struct zone *zone, unsigned count) {
+    zone_cut_tail(zone, count);
+    zone->purging_count++;
+    arena->purges++;
+    zones_resize(&arena->zones, zone, -(int)count);
+    lock_begin_between(); /* arena_reset_lock ends the purges of others */
+    arena_unlock(arena);
+
+    bool unmapped = zone_unmap_tail(zone, count);
+
+    arena_lock(arena);
+    lock_end_between();
+    zone->purging_count--;
+    arena->purges--;
+    if (!unmapped)
+        zone_restore_tail(zone, count);
+    zones_resize(&arena->zones, zone, unmapped ? 0 : (int)count);
+    return unmapped;
+}
+
+/* Looks at each zone with idle units in turn, until one that had no such tail comes again. */
+static bool shorten_zones(struct arena *arena, enum category category) {
+    const struct zone *first = NULL; /* looked at since the lock was taken */
+    bool any = false;
+    for (struct zone *zone; (zone = zones_first(&arena->zones, ROOMY, category)) != NULL && zone != first;) {
+        unsigned count = zone_idle_tail(zone);
+        zones_postpone(&arena->zones, ROOMY, zone);
+        if (count == 0) {
+            first = first == NULL ? zone : first;
+            continue;
+        }
+        first = NULL;
+        if (!shorten(arena, zone, count))
+            break; /* there is no mapping left to split one with */
+        any = true;
+    }
+    return any;
+}
+
+bool arena_shorten_zones(struct arena *arena) {
+    arena_lock(arena);
+    bool tiny = shorten_zones(arena, TINY);
+    bool small = shorten_zones(arena, SMALL);
+    arena_unlock(arena);
+    return tiny || small;
+}
+
 size_t arena_purge_oldest(struct arena *arena) {
     arena_lock(arena);
     struct slab *slab = arena->dirty[TINY].first;
@@ -494,6 +543,7 @@ static void end_purges(struct arena *arena, struct zone *zone) {
     for (unsigned unit = zone->first_unit; zone->purging_count > 0 && unit < zone->units; unit++)
         if (unit_set_has(zone->purging, unit))
             zone_purge_end(zone, unit, 1, false);
+    zone->purging_count = 0; /* as of one that was being shortened */
     zones_settle(&arena->zones, zone);
 }
 

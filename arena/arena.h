@@ -69,6 +69,10 @@ size_t arena_purge_oldest(struct arena *arena);
 /* Gives a wholly empty zone back to the kernel; false: there is none. */
 bool arena_release_zone(struct arena *arena);
 
+/* Gives back the idle units at the ends of zones, which are shorter from then on: for when the kernel refuses, as they
+ * cost addresses only. false: there is none. */
+bool arena_shorten_zones(struct arena *arena);
+
 /* A zone as it stood at one instant. */
 struct zone_view {
     uintptr_t start; /* 0: none */

@@ -177,7 +177,10 @@ bool arenas_purge_all(void) {
 }
 
 bool arenas_unmap_all(void) {
-    return unmap_all(true);
+    bool any = unmap_all(true);
+    for (unsigned i = 0; i < arena_count; i++)
+        any |= arena_shorten_zones(&arenas[i]);
+    return any;
 }
 
 /* ------------------------------------------------------------------------------------------------ the walk */

@@ -216,6 +216,34 @@ void zone_purge_end(struct zone *zone, unsigned first, unsigned count, bool zero
     zone->purging_count = (uint16_t)(zone->purging_count - count);
 }
 
+/* ---------------------------------------------------------------------------------------------- shortening */
+unsigned zone_idle_tail(const struct zone *zone) {
+    unsigned end = zone->units;
+    while (end > zone->first_unit && unit_set_has(zone->idle, end - 1))
+        end--;
+    return zone->units - end;
+}
+
+void zone_cut_tail(struct zone *zone, unsigned count) {
+    ASSERT(count <= zone_idle_tail(zone));
+    for (unsigned i = 0; i < count; i++) {
+        zone->units--;
+        unit_set_drop(zone->idle, zone->units);
+        unit_set_drop(zone->zero, zone->units);
+    }
+    directory_note_zone(zone_start(zone), zone->arena, zone->units);
+}
+
+void zone_restore_tail(struct zone *zone, unsigned count) {
+    for (unsigned i = 0; i < count; i++)
+        unit_set_add(zone->idle, zone->units++);
+    directory_note_zone(zone_start(zone), zone->arena, zone->units);
+}
+
+bool zone_unmap_tail(struct zone *zone, unsigned count) {
+    return os_unmap((void *)(zone_start(zone) + zone_size(zone)), count * UNIT_SIZE);
+}
+
 /* ------------------------------------------------------------------------------------------------ validity */
 static bool unit_is_valid(const struct zone *zone, unsigned unit) {
     const struct slab *slab = &zone->slabs[unit];

@@ -9,7 +9,7 @@
  * units are in a list of the arena's, and count as retained; idle ones cost no memory, or such as the kernel would not
  * take back.
  *
- * Everything below zone_destroy is under the arena's lock.
+ * Everything below zone_unmap_tail is under the arena's lock.
  */
 #ifndef ZONE_H
 #define ZONE_H
@@ -28,10 +28,10 @@ typedef uint64_t unit_set[UNIT_WORDS];
 
 struct zone {
     uint8_t category; /* changes while the zone is empty */
-    uint16_t arena;   /* constant, as the next three */
+    uint16_t arena;   /* constant, as the next two */
     uint16_t first_unit;
-    uint16_t units; /* all of them */
     uint16_t cells;
+    uint16_t units;       /* all of them */
     uint16_t cells_fresh; /* cells from here on were never used: they are zero */
     uint16_t carved;
     uint16_t purging_count;
@@ -81,6 +81,9 @@ struct zone *zone_create(size_t size, uint16_t arena, enum category category);
 /* Unmaps a zone that has left its arena. false: the kernel refuses, and the zone stands as it was. */
 bool zone_destroy(struct zone *zone);
 
+/* Unmaps `count` units that have left the end of a zone, which stays meanwhile. false: the kernel refuses. */
+bool zone_unmap_tail(struct zone *zone, unsigned count);
+
 /* Whether there is room for the cells of one more slab of `class`. */
 bool zone_has_cells(const struct zone *zone, unsigned class);
 
@@ -109,6 +112,11 @@ unsigned zone_dirty_run(const struct zone *zone, const struct slab *slab, unsign
  * them. */
 void zone_purge_begin(struct zone *zone, unsigned first, unsigned count);
 void zone_purge_end(struct zone *zone, unsigned first, unsigned count, bool zeroed);
+
+/* How many units at its end are idle. They can leave the zone, and be unmapped; and come back, if that was refused. */
+unsigned zone_idle_tail(const struct zone *zone);
+void zone_cut_tail(struct zone *zone, unsigned count);
+void zone_restore_tail(struct zone *zone, unsigned count);
 
 bool zone_is_valid(const struct zone *zone);
 

@@ -42,6 +42,11 @@ void zones_settle(struct zones *zones, struct zone *zone) {
     }
 }
 
+void zones_resize(struct zones *zones, struct zone *zone, int units) {
+    zones->mapped += (size_t)(units * (ptrdiff_t)UNIT_SIZE);
+    zones_settle(zones, zone);
+}
+
 void zones_postpone(struct zones *zones, enum zone_lists list, struct zone *zone) {
     delist(zones, list, zone);
     enlist(zones, list, zone, false);

@@ -30,8 +30,9 @@ struct zones {
 void zones_insert(struct zones *zones, struct zone *zone);
 void zones_remove(struct zones *zones, struct zone *zone);
 
-/* After its units have changed. */
+/* After its units have changed; and after their number has, by so many. */
 void zones_settle(struct zones *zones, struct zone *zone);
+void zones_resize(struct zones *zones, struct zone *zone, int units);
 
 /* NULL: there is none. */
 INLINE struct zone *zones_first(const struct zones *zones, enum zone_lists list, enum category category) {

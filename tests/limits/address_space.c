@@ -210,6 +210,20 @@ static void threads_at_the_end(void) {
         pthread_join(threads[i], NULL);
 }
 
+/* A limit that comes when zones of full size are mapped already: their idle ends are given back for it. */
+static void limit_at_run_time(void) {
+    void *first[] = {malloc(100), malloc(8000)};
+    limit(RLIMIT_AS, proc_bytes("/proc/self/status", "VmSize:") + MIB);
+    for (size_t size = 2 * MIB; size <= 8 * MIB; size += 2 * MIB) {
+        unsigned char *block = malloc(size);
+        check(block, "%zu MiB are refused", size / MIB);
+        memset(block, 1, size);
+        free(block);
+    }
+    free(first[0]);
+    free(first[1]);
+}
+
 static const struct set_case cases[] = {
     {{"RLIMIT_AS 16 MiB: at least 4 MiB of 64-byte blocks, again and again", four_mib_of_64_bytes},
      address_space_16_mib,
@@ -222,6 +236,7 @@ static const struct set_case cases[] = {
     {{"RLIMIT_DATA 64 MiB: 4 threads", four_threads}, data_64_mib, NULL},
     {{"RLIMIT_DATA 64 MiB: every size in turn", every_size_in_turn}, data_64_mib, NULL},
     {{"no limit: 4 threads", four_threads}, NULL, NULL},
+    {{"RLIMIT_AS a MiB above what is mapped, set at run time: 8 MiB", limit_at_run_time}, NULL, NULL},
 };
 
 MAIN_OF_SET_CASES(cases)

@@ -4,6 +4,7 @@
 #include "large.h"
 #include "os.h"
 #include "tap.h"
+#include <string.h>
 
 #define MANY 20000
 
@@ -270,6 +271,32 @@ static void no_new_peak(struct arena *arena) {
     arenas_keep_contract();
 }
 
+/* What is behind the last slab goes, and what is before it stays; then the zone is full sooner. */
+static void shortening(struct arena *arena) {
+    enum { SLABS = 5 };
+    struct entry entries[SLABS], more[ZONE_UNITS];
+    size_t got = 0, later = 0;
+    while (arena_release_zone(arena) || arena_purge_oldest(arena) > 0)
+        ;
+    for (size_t i = 0; i < SLABS; i++)
+        got += refill(arena, sizeclass_of(SMALL_MAX), &entries[i], 1);
+    size_t mapped = os_mapped(), idle = ZONE_UNITS - 1 - HEADER_UNITS(ZONE_UNITS) - SLABS;
+    bool shortened = arena_shorten_zones(arena);
+    ok(got == SLABS && shortened && mapped - os_mapped() >= idle * UNIT_SIZE && arena_is_valid(arena),
+       "%zu KiB of idle units at the ends of zones are unmapped", (mapped - os_mapped()) / KIB);
+    memset(entries[SLABS - 1].block, 1, SMALL_MAX);
+    ok(!arena_shorten_zones(arena) && flush(arena, entries, 1) == 0 && !arena_shorten_zones(arena) &&
+           arena_is_valid(arena),
+       "units before the last slab stay");
+    for (size_t i = 0; i < ZONE_UNITS; i++)
+        later += refill(arena, sizeclass_of(SMALL_MAX), &more[i], 1);
+    ok(later == ZONE_UNITS && flush(arena, more, later) == 0 && flush(arena, entries + 1, SLABS - 1) == 0 &&
+           arena_is_valid(arena),
+       "the arena grows by other zones");
+    while (arena_release_zone(arena))
+        ;
+}
+
 static size_t visited;
 static bool count_block(void *argument, const struct walk_block *block) {
     (void)argument;
@@ -287,6 +314,7 @@ int main(void) {
     contract(arena);
     random_use(arena);
     no_new_peak(arena);
+    shortening(arena);
     arenas_walk(count_block, NULL);
     ok(visited == 0, "blocks that are taken but not live are not in the register");
     return tap_done();

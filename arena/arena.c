@@ -344,8 +344,8 @@ bool arena_release_zone(struct arena *arena) {
     return false;
 }
 
-/* Unmaps the zone's idle tail, the lock held before and after, but not meanwhile. The units leave the zone first: so the
- * child of a fork has lost their addresses, at worst. `purges` keeps the zone, as nothing else need. */
+/* Unmaps the zone's idle tail, the lock held before and after, but not meanwhile. The units leave the zone first: so
+ * the child of a fork has lost their addresses, at worst. The zone stays, as one in which something is being purged. */
 static bool shorten(struct arena *arena, struct zone *zone, unsigned count) {
     zone_cut_tail(zone, count);
     zone->purging_count++;

@@ -7,7 +7,8 @@
 #include "base.h"
 
 /* A live block of `class` for `size` bytes. When the kernel refuses: smaller zones, then all that is cached and
- * retained goes back, and the idle ends of zones, then other arenas; then NULL and ENOMEM. *zeroed: whether its bytes are known to be zero. */
+ * retained goes back, and the idle ends of zones, then other arenas; then NULL and ENOMEM. *zeroed: whether its bytes
+ * are known to be zero. */
 void *request_block(unsigned class, size_t size, bool *zeroed);
 
 /* The same for a LARGE block with room for `room` bytes, size or more; sizes that cannot be are refused with ENOMEM. */

@@ -277,25 +277,25 @@ static void execute_extended(struct program *p, struct cursor *c, uint8_t opcode
 }
 
 /* Until the row that pc is in. False also when what comes before was broken. */
-static bool execute(struct program *p, struct cursor c) {
-    while (left(&c) > 0 && p->location <= p->pc && !c.is_broken) {
-        uint8_t byte = take_u8(&c);
+static bool execute(struct program *p, struct cursor *c) {
+    while (left(c) > 0 && p->location <= p->pc && !c->is_broken) {
+        uint8_t byte = take_u8(c);
         uint8_t operand = byte & (uint8_t)~OPCODE;
         switch (byte & OPCODE) {
         case ADVANCE_LOC:
             advance(p, operand);
             break;
         case OFFSET:
-            set_rule(p, &c, operand, CFI_SAVED, take_operand(p, &c, FACTORED));
+            set_rule(p, c, operand, CFI_SAVED, take_operand(p, c, FACTORED));
             break;
         case RESTORE:
-            restore_rule(p, &c, operand);
+            restore_rule(p, c, operand);
             break;
         default:
-            execute_extended(p, &c, byte);
+            execute_extended(p, c, byte);
         }
     }
-    return !c.is_broken;
+    return !c->is_broken;
 }
 
 static bool read_common(const struct cfi_module *module, uintptr_t address, struct cfi_common *common) {
@@ -317,7 +317,7 @@ static bool read_common(const struct cfi_module *module, uintptr_t address, stru
     struct cfi_row remembered[REMEMBERED];
     struct program program = {
         .begin = module->begin, .common = common, .row = &common->initial, .remembered = remembered};
-    return return_register < CFI_REGISTERS && execute(&program, c);
+    return return_register < CFI_REGISTERS && execute(&program, &c);
 }
 
 /* Most modules have one or two, so that the last one met is likely to be the one. */
@@ -330,7 +330,8 @@ static bool find_common(struct cfi_module *module, uintptr_t address) {
 }
 
 bool cfi_find(struct cfi_module *module, uintptr_t pc, struct cfi_row *row) {
-    struct cursor c = open_entry(module, search_table(module, pc));
+    uintptr_t entry = search_table(module, pc);
+    struct cursor c = open_entry(module, entry);
     uintptr_t id_field = (uintptr_t)c.at;
     uint32_t to_common = take_u32(&c);
     if (c.is_broken || to_common == 0 || !find_common(module, id_field - to_common))
@@ -347,5 +348,8 @@ bool cfi_find(struct cfi_module *module, uintptr_t pc, struct cfi_row *row) {
     struct program program = {
         .begin = module->begin, .common = common, .row = row, .remembered = remembered, .pc = pc, .location = function};
     *row = common->initial;
-    return execute(&program, c) && row->cfa.kind != CFI_SAME;
+    bool found = execute(&program, &c) && row->cfa.kind != CFI_SAME;
+    module->entry = (const uint8_t *)entry;
+    module->entry_used = (uintptr_t)c.at - entry;
+    return found;
 }

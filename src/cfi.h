@@ -62,6 +62,8 @@ struct cfi_module {
     const uint8_t *begin;     /* what may be read: its mapping, from here */
     const uint8_t *end;       /* to here */
     const uint8_t *header;    /* its .eh_frame_hdr, with the sorted table that all linkers write */
+    const uint8_t *entry;     /* of the last row that was found: the entry, ... */
+    size_t entry_used;        /* ... of which so many bytes say it, with what is common */
     struct cfi_common common; /* the last one met, of whatever module; address 0: none yet */
 };
 

@@ -2,6 +2,7 @@
 #include "cfi.h"
 #include "config.h"
 #include "expression.h"
+#include "frames.h"
 #include "syscall.h"
 #include <dlfcn.h>
 #include <errno.h>
@@ -30,23 +31,33 @@ static bool is_readable(uintptr_t address) {
     return syscall4(SYS_rt_sigprocmask, -1, (long)round_down(address, PROBED), 0, sizeof(uint64_t)) == -EINVAL;
 }
 
+#ifdef CADASTRE_SANITIZED
+#define PEEK __attribute__((noinline, no_sanitize("address", "thread")))
+#else
+#define PEEK
+#endif
+
 /* The sanitizers have views of a stack's variables; what lies between them is ours to read as well. */
-__attribute__((noinline, no_sanitize("address", "thread"))) static uintptr_t peek(uintptr_t address) {
+PEEK static uintptr_t peek(uintptr_t address) {
     return *(const volatile uintptr_t *)address;
 }
 
-/* Of the stack of the frame and its callers. */
-static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
-    struct walk *walk = reader;
-    if (address % sizeof *value != 0 || address < walk->registers[CFI_SP] - RED_ZONE)
+/* Of the stack of the frame whose stack pointer is `sp`, and its callers; *readable as in struct walk. */
+INLINE bool read_stack(uintptr_t sp, uintptr_t *readable, uintptr_t address, uintptr_t *value) {
+    if (address % sizeof *value != 0 || address < sp - RED_ZONE)
         return false;
-    if (round_down(address, PROBED) != walk->readable) {
+    if (round_down(address, PROBED) != *readable) {
         if (!is_readable(address))
             return false;
-        walk->readable = round_down(address, PROBED);
+        *readable = round_down(address, PROBED);
     }
     *value = peek(address);
     return true;
+}
+
+static bool read_word(void *reader, uintptr_t address, uintptr_t *value) {
+    struct walk *walk = reader;
+    return read_stack(walk->registers[CFI_SP], &walk->readable, address, value);
 }
 
 /* ------------------------------------------------------------------------------------------- the machines */
@@ -156,25 +167,41 @@ static bool can_find_modules(void) {
     return is_ready;
 }
 
-static bool find_module(struct walk *walk, uintptr_t pc) {
+static bool find_module(struct cfi_module *module, uintptr_t pc) {
     struct dl_find_object found;
-    if (pc - (uintptr_t)walk->module.begin < (uintptr_t)walk->module.end - (uintptr_t)walk->module.begin)
+    if (is_within(pc, (uintptr_t)module->begin, (uintptr_t)module->end))
         return true;
     if (_dl_find_object((void *)pc, &found) != 0 || found.dlfo_eh_frame == NULL)
         return false;
     bool is_static = is_within(pc, static_file.begin, static_file.end);
-    walk->module.begin = is_static ? (const void *)static_file.begin : found.dlfo_map_start;
-    walk->module.end = is_static ? (const void *)static_file.end : found.dlfo_map_end;
-    walk->module.header = found.dlfo_eh_frame;
+    module->begin = is_static ? (const void *)static_file.begin : found.dlfo_map_start;
+    module->end = is_static ? (const void *)static_file.end : found.dlfo_map_end;
+    module->header = found.dlfo_eh_frame;
     return true;
+}
+/* Whether what the program started with holds the code, which the loader never unmaps: in its list that comes first,
+ * itself among it, and does not change. (It may go on behind itself, where all else is.) */
+static bool is_lasting(uintptr_t pc) {
+    struct dl_find_object found, loader;
+    if (_dl_find_object((void *)pc, &found) != 0 || _dl_find_object(&_r_debug, &loader) != 0)
+        return false;
+    const struct link_map *map = _r_debug.r_map;
+    while (map != NULL && map != found.dlfo_link_map && map != loader.dlfo_link_map)
+        map = map->l_next;
+    return map != NULL && map == found.dlfo_link_map;
 }
 #else
 static bool can_find_modules(void) {
     return false;
 }
 
-static bool find_module(struct walk *walk, uintptr_t pc) {
-    (void)walk;
+static bool is_lasting(uintptr_t pc) {
+    (void)pc;
+    return false;
+}
+
+static bool find_module(struct cfi_module *module, uintptr_t pc) {
+    (void)module;
     (void)pc;
     return false;
 }
@@ -213,7 +240,7 @@ static bool step(struct walk *walk) {
     struct cfi_row row;
     uintptr_t pc = walk->pc - walk->is_call;
     uintptr_t sp = walk->registers[CFI_SP];
-    if (!find_module(walk, pc) || !cfi_find(&walk->module, pc, &row))
+    if (!find_module(&walk->module, pc) || !cfi_find(&walk->module, pc, &row))
         return step_over_signal(walk);
     if (row.is_signal_frame && step_over_signal(walk))
         return true;
@@ -244,13 +271,11 @@ static bool step(struct walk *walk) {
     return goes_on;
 }
 
-NOINLINE size_t unwind_walk(uintptr_t *pcs, size_t capacity, const void *from_frame) {
+static NOINLINE size_t walk_any(uintptr_t *pcs, size_t capacity, const void *from_frame) {
     struct walk walk = {.readable = NO_PAGE};
     size_t count = 0;
-    if (!can_find_modules())
-        return unwind_walk_frame_pointers(pcs, capacity, from_frame != NULL ? from_frame : __builtin_frame_address(0));
     capture(&walk);
-    bool has_come = from_frame == NULL;
+    bool has_come = false;
     for (size_t steps = 0; count < capacity && steps < capacity + STEPS_MORE && step(&walk); steps++) {
         has_come |= walk.registers[CFI_SP] > (uintptr_t)from_frame;
         if (has_come)
@@ -259,6 +284,103 @@ NOINLINE size_t unwind_walk(uintptr_t *pcs, size_t capacity, const void *from_fr
     if (!has_come) /* no tables even of our own code, as in static programs that are no PIE */
         return unwind_walk_frame_pointers(pcs, capacity, from_frame);
     return count;
+}
+
+/* ----------------------------------------------------------------------------------- by what is remembered
+ * Most walks lead through nothing but simple frames, most of which were met before: there three registers say all. */
+struct brief_walk {
+    uintptr_t pc;
+    uintptr_t sp;
+    uintptr_t fp;
+    uintptr_t readable; /* as in struct walk, and the next */
+    struct cfi_module module;
+};
+
+enum outcome { WENT_ON, ENDED, UNKNOWN /* three are not enough */ };
+
+/* What is not remembered is found, and remembered if it is simple. */
+static NOINLINE frame_word find_frame(struct cfi_module *module, uintptr_t pc) {
+    struct cfi_row row;
+    module->common.address = 0;
+    return cfi_find(module, pc, &row) ? frames_note(module, pc, &row, is_lasting(pc)) : 0;
+}
+
+static frame_word find_frame_of(struct cfi_module *module, uintptr_t pc) {
+    frame_word frame = frames_find_lasting(pc);
+    if (LIKELY(frame != 0))
+        return frame;
+    if (!find_module(module, pc))
+        return 0;
+    frame = frames_find(module, pc);
+    return frame != 0 ? frame : find_frame(module, pc);
+}
+
+/* As step(), of a frame that made a call. */
+INLINE enum outcome step_briefly(struct brief_walk *walk) {
+    uintptr_t sp = walk->sp;
+    frame_word frame = find_frame_of(&walk->module, walk->pc - 1);
+    if (frame == 0)
+        return UNKNOWN;
+    if (frame & FRAME_IS_LAST)
+        return ENDED;
+    uintptr_t cfa = ((frame & FRAME_BY_POINTER) != 0 ? walk->fp : sp) + frame_part(frame, FRAME_CFA_SHIFT);
+    if ((frame & FRAME_SAVES_POINTER) != 0 &&
+        !read_stack(sp, &walk->readable, cfa - frame_part(frame, FRAME_POINTER_SHIFT), &walk->fp))
+        return ENDED;
+    if (!read_stack(sp, &walk->readable, cfa - frame_part(frame, FRAME_RETURN_SHIFT), &walk->pc))
+        return ENDED;
+    walk->pc = strip_signature(walk->pc);
+    walk->sp = cfa;
+    return walk->pc != 0 && cfa > sp ? WENT_ON : ENDED;
+}
+
+#if defined(__x86_64__)
+/* A function that asks for its frame's address has it in its frame pointer, under the return address. */
+INLINE bool begin_briefly(struct brief_walk *walk, const void *from_frame) {
+    const uintptr_t frame = (uintptr_t)from_frame;
+    walk->sp = frame + 2 * sizeof frame;
+    walk->readable = round_down(frame, PROBED); /* it is of a caller, and so in use */
+    return read_stack(frame, &walk->readable, frame, &walk->fp) &&
+           read_stack(frame, &walk->readable, frame + sizeof frame, &walk->pc) && walk->pc != 0;
+}
+#elif defined(__aarch64__)
+/* The record that a frame's address points to is anywhere in the frame: so from here, through our own. */
+INLINE bool begin_briefly(struct brief_walk *walk, const void *from_frame) {
+    (void)from_frame;
+    __asm__ volatile("mov %0, sp\n\tmov %1, x29\n\tadr %2, ." : "=&r"(walk->sp), "=&r"(walk->fp), "=&r"(walk->pc));
+    walk->pc++; /* as if it had called: it is the instruction's own row that holds */
+    walk->readable = round_down(walk->sp, PROBED);
+    return true;
+}
+#endif
+
+/* *count is right if it is true; false: a frame on the way is not simple. */
+static NOINLINE bool walk_briefly(uintptr_t *pcs, size_t capacity, const void *from_frame, size_t *count) {
+    struct brief_walk walk; /* for a call as frequent as this one it is long to be zeroed as a whole */
+    size_t steps = 0;
+    enum outcome outcome = WENT_ON;
+    walk.module.begin = walk.module.end = NULL;
+    *count = 0;
+    if (!begin_briefly(&walk, from_frame))
+        return false;
+    for (; outcome == WENT_ON && *count < capacity && steps < capacity + STEPS_MORE; steps++) {
+        if (walk.sp > (uintptr_t)from_frame)
+            pcs[(*count)++] = walk.pc;
+        if (*count < capacity)
+            outcome = step_briefly(&walk);
+    }
+    return outcome != UNKNOWN && *count > 0;
+}
+
+NOINLINE size_t unwind_walk(uintptr_t *pcs, size_t capacity, const void *from_frame) {
+    size_t count;
+    if (from_frame == NULL)
+        from_frame = __builtin_frame_address(0);
+    if (!can_find_modules())
+        return unwind_walk_frame_pointers(pcs, capacity, from_frame);
+    if (capacity > 0 && walk_briefly(pcs, capacity, from_frame, &count))
+        return count;
+    return walk_any(pcs, capacity, from_frame);
 }
 
 /* --------------------------------------------------------------------------------------- by frame pointers

@@ -5,6 +5,7 @@
 #include "unwind.h"
 #include "cfi.h"
 #include "expression.h"
+#include "frames.h"
 #include "tap.h"
 #include <dlfcn.h>
 #include <execinfo.h>
@@ -344,7 +345,7 @@ static struct {
 #define RETURN (CFI_REGISTERS == 17 ? 16 : 30)
 
 static struct cfi_module small_module(void) {
-    struct cfi_module module = {(uint8_t *)&small, (uint8_t *)(&small + 1), (uint8_t *)&small, {0}};
+    struct cfi_module module = {(uint8_t *)&small, (uint8_t *)(&small + 1), (uint8_t *)&small, NULL, 0, {0}};
     uint8_t initial[] = {0x0c, CFI_SP, 8, 0x80 | RETURN, 1}; /* the CFA is sp + 8, the return address there at -8 */
     memset(&small, 0, sizeof small);
     memcpy(small.header.encodings, (uint8_t[]){1, 0x1b, 0x03, 0x3b}, 4);
@@ -382,6 +383,99 @@ static bool cfa_is(const struct cfi_row *row, int reg, int offset) {
 static bool rule_is(const struct cfi_row *row, unsigned reg, unsigned kind, int value) {
     return row->rules[reg].kind == kind && row->rules[reg].value == value &&
            (row->ruled >> reg & 1) == (kind != CFI_SAME);
+}
+
+/* ---------------------------------------------------------------------------------- remembering simple frames */
+static frame_word find_and_note(struct cfi_module *module, uintptr_t pc, bool lasting) {
+    struct cfi_row row;
+    return cfi_find(module, pc, &row) ? frames_note(module, pc, &row, lasting) : 0;
+}
+
+/* What stands at pc when the function has these instructions, and another the module's. */
+static frame_word noted(const uint8_t *instructions, size_t count) {
+    struct cfi_module module = small_module();
+    memcpy(small.function.instructions, instructions, count);
+    return find_and_note(&module, (uintptr_t)&small + 1000, false);
+}
+
+#define NOTED(...) noted((const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__}))
+
+static void test_simple_frames(void) {
+    frame_word plain = NOTED(0x0e, 32);
+    ok(plain != 0 && frame_part(plain, FRAME_CFA_SHIFT) == 32 && frame_part(plain, FRAME_RETURN_SHIFT) == 8 &&
+           (plain & (FRAME_BY_POINTER | FRAME_SAVES_POINTER | FRAME_IS_LAST)) == 0,
+       "a frame of 32 bytes is simple");
+    frame_word saves = NOTED(0x80 | CFI_FP, 2, 0x83, 3);
+    ok((saves & FRAME_SAVES_POINTER) != 0 && frame_part(saves, FRAME_POINTER_SHIFT) == 16,
+       "so is one that saves the frame pointer, and others");
+    ok((NOTED(0x0c, CFI_FP, 16) & FRAME_BY_POINTER) != 0, "and one that goes by it");
+    ok((NOTED(0x07, RETURN) & FRAME_IS_LAST) != 0, "and the last one");
+    ok(!NOTED(0x0c, 3, 16), "a CFA by another register is not");
+    ok(!NOTED(0x0f, 1, 0x50), "nor by an expression");
+    ok(!NOTED(0x09, RETURN, 3) && !NOTED(0x08, RETURN), "nor a return address that is not on the stack");
+    ok(!NOTED(0x14, CFI_FP, 2), "nor a frame pointer that is computed");
+    ok(!NOTED(0x80 | CFI_SP, 2), "nor a stack pointer that is saved");
+    ok(!NOTED(0x0e, 12), "nor a frame of half words");
+    ok(!NOTED(0x0e, 0x80, 0x80, 0x40), "nor a huge one");
+}
+
+/* A library may be unloaded, and another loaded where it was. */
+static void test_remembering(void) {
+    struct cfi_module module = small_module();
+    const uintptr_t pc = (uintptr_t)&small + 1000;
+    small.function.instructions[0] = 0x0e, small.function.instructions[1] = 48;
+    frame_word frame = find_and_note(&module, pc, false);
+    ok(frame != 0 && frames_find(&module, pc) == frame, "what was found is remembered");
+    ok(frames_find(&module, pc + 1) == 0 && frames_find_lasting(pc) == 0, "of this address, and this module");
+    struct cfi_module moved = module, shorter = module;
+    moved.header += 4;
+    shorter.end = (uint8_t *)&small.function + 8;
+    ok(frames_find(&moved, pc) == 0 && frames_find(&shorter, pc) == 0, "not of another at the same place");
+    size_t wrong = 0;
+    for (size_t i = 0; i < module.entry_used; i++) {
+        ((uint8_t *)&small.function)[i] ^= 1;
+        wrong += frames_find(&module, pc) != 0;
+        ((uint8_t *)&small.function)[i] ^= 1;
+    }
+    ok(wrong == 0 && module.entry_used > 18, "nor when one of its %zu bytes is another", module.entry_used);
+    ok(frames_find(&module, pc) == frame, "and again when they are the same");
+    ok(find_and_note(&module, pc, true) == frame && frames_find_lasting(pc) == frame,
+       "what lasts is found by its address");
+}
+
+/* Two frames of one address, noted in turn: never a mixture. */
+static _Atomic bool stop_noting;
+
+static void *note_others(void *module) {
+    while (!atomic_load(&stop_noting))
+        for (unsigned i = 0; i < 4; i++) {
+            struct cfi_row row = {
+                .cfa = {CFI_SP, CFI_REGISTER}, .cfa_offset = 16 + 16 * (int)i, .return_register = RETURN};
+            row.rules[RETURN] = (struct cfi_rule){-8 - 8 * (int)i, CFI_SAVED};
+            frames_note(module, (uintptr_t)&small + 1000, &row, i % 2 == 0);
+        }
+    return module;
+}
+
+static void test_races(void) {
+    struct cfi_module module = small_module();
+    const uintptr_t pc = (uintptr_t)&small + 1000;
+    pthread_t threads[2];
+    size_t found = 0, wrong = 0;
+    find_and_note(&module, pc, false);
+    for (size_t i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, note_others, &module);
+    for (size_t i = 0; i < 300000; i++) {
+        frame_word frame = i % 2 == 0 ? frames_find(&module, pc) : frames_find_lasting(pc);
+        uintptr_t cfa = frame_part(frame, FRAME_CFA_SHIFT), below = frame_part(frame, FRAME_RETURN_SHIFT);
+        found += frame != 0;
+        wrong += frame != 0 && !(cfa == 2 * below && cfa >= 16 && cfa <= 64) && !(cfa == 8 && below == 8);
+        wrong += frame != 0 && cfa != 8 && (cfa / 16 % 2 == 1) != (i % 2 == 1);
+    }
+    atomic_store(&stop_noting, true);
+    for (size_t i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    ok(found > 0 && wrong == 0, "of %zu found while others write none is mixed (%zu are)", found, wrong);
 }
 
 static void test_instructions(void) {
@@ -566,6 +660,9 @@ int main(void) {
 #endif
     test_frame_pointers();
     test_instructions();
+    test_simple_frames();
+    test_remembering();
+    test_races();
     test_expressions();
     test_random_instructions();
     return tap_done();

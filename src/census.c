@@ -177,9 +177,9 @@ static void count_span(struct census *census, const struct large_view *view, str
         add(census, view->retained ? KIND(retained) : KIND(idle), view->start, end);
         stats->large_free++;
     }
-    if (view->guarded) {
+    if (view->guards != 0) {
         add(census, KIND(guards), view->start - os_page_size(), view->start);
-        add(census, KIND(guards), end, end + os_page_size());
+        add(census, KIND(guards), end, end + view->guards);
     }
 }
 

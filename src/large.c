@@ -44,35 +44,68 @@ static bool lock_with_spares(void) {
 
 /* ----------------------------------------------------------------------------------------- taking and giving */
 
-static void *map_guarded(size_t span, size_t alignment) {
+static void *map_guarded(size_t span, size_t behind, size_t alignment) {
     size_t page = os_page_size();
-    char *p = os_map_aligned(span + max_size(alignment, page) + page, alignment);
+    char *p = os_map_aligned(span + max_size(alignment, page) + behind, alignment);
     if (p == NULL)
         return NULL;
     char *block = p + max_size(alignment, page); /* whose alignment leaves more than a page before it: it goes back */
     if (block - page > p)
         os_unmap(p, (size_t)(block - page - p));
     os_guard(block - page, page);
-    os_guard(block + span, page);
+    os_guard(block + span, behind);
     return block;
 }
 
 static void *take_guarded(size_t size, size_t span, size_t alignment) {
-    char *block = map_guarded(span, alignment);
+    const size_t page = os_page_size();
+    size_t behind = page * min_size(max_size(span / 8 / page, 1), UINT16_MAX);
+    char *block = map_guarded(span, behind, alignment);
+    if (block == NULL)
+        block = map_guarded(span, behind = page, alignment);
     if (block == NULL)
         return NULL;
     if (!lock_with_spares()) {
-        os_unmap(block - os_page_size(), span + 2 * os_page_size());
+        os_unmap(block - page, page + span + behind);
         return NULL;
     }
     struct node *node = spans_add((uintptr_t)block, span);
     node->size = size;
     node->guarded = true;
+    node->pages_behind = (uint16_t)(behind / page);
     add_relaxed(&guarded_count, 1);
     account_add_large_resident((ptrdiff_t)span);
     account_add_large_live((ptrdiff_t)span);
     lock_release(&lock);
     return block;
+}
+
+static size_t guards_behind(const struct node *node) {
+    return node->guarded ? node->pages_behind * os_page_size() : 0;
+}
+
+/* A page behind it stays a guard. */
+bool large_extend(void *block, size_t room) {
+    lock_acquire(&lock);
+    const struct node *node = find_live(block);
+    size_t span = node == NULL ? 0 : node->span;
+    size_t behind = node == NULL ? 0 : guards_behind(node);
+    lock_release(&lock);
+    if (node == NULL || room <= span)
+        return node != NULL;
+    size_t more = round_up(room, os_page_size()) - span;
+    if (more >= behind || !os_unguard((char *)block + span, more))
+        return false;
+    lock_acquire(&lock);
+    struct node *extended = find_live(block);
+    if (extended != NULL && extended->span == span) { /* or it was freed meanwhile, which is the caller's fault */
+        extended->span += more;
+        extended->pages_behind = (uint16_t)(extended->pages_behind - more / os_page_size());
+        account_add_large_resident((ptrdiff_t)more);
+        account_add_large_live((ptrdiff_t)more);
+    }
+    lock_release(&lock);
+    return extended != NULL;
 }
 
 /* What must be free for an aligned span. */
@@ -199,6 +232,7 @@ void large_give_retired_locked(struct node *node) {
 static COLD void give_guarded_unlocking(struct node *node) {
     uintptr_t start = node->start;
     size_t span = node->span;
+    size_t behind = guards_behind(node);
     directory_forget_large(start, node);
     account_add_large_live(-(ptrdiff_t)span);
     account_add_large_resident(-(ptrdiff_t)span);
@@ -206,7 +240,7 @@ static COLD void give_guarded_unlocking(struct node *node) {
     spans_remove(node);
     lock_release(&lock);
     size_t page = os_page_size();
-    if (!unmap(start - page, span + 2 * page))
+    if (!unmap(start - page, page + span + behind))
         unmap_span(start, span); /* the guards stay, of no use to anybody */
 }
 
@@ -421,7 +455,7 @@ static struct large_view view_of(const struct node *node) {
         size = load_acquire(&node->size);
         kind = load_acquire(&node->kind);
     } while (UNLIKELY(kind != before));
-    return (struct large_view){node->start, node->span, size, kind, node->guarded, node->retained, node->gap};
+    return (struct large_view){node->start, node->span, size, kind, guards_behind(node), node->retained, node->gap};
 }
 
 bool large_find(uintptr_t address, struct large_view *view) {

@@ -23,7 +23,7 @@ struct large_view {
     size_t span; /* bytes of the mapping, of which ... */
     size_t size; /* ... were requested */
     enum large_kind kind;
-    bool guarded;  /* a page before it and one behind it are its, too */
+    size_t guards; /* what lies behind it, and cannot be touched; 0: it has no guards, else a page before it, too */
     bool retained; /* CACHED, and among what is to be purged: not so what the kernel would not take back */
     bool gap;      /* PURGED, and nothing but addresses so far */
 };
@@ -88,9 +88,13 @@ bool large_give_held(void *block);
 /* Notes another requested size for a live block, not above its span. */
 void large_set_size(void *block, size_t size);
 
-/* From now on every new block has an inaccessible page before and behind it, and its mapping goes when it is freed. A
- * debugging mode; once, at boot. */
+/* From now on every new block has an inaccessible page before it, and behind it one, or an eighth of its length, which
+ * large_extend may use; and its mapping goes when it is freed. A debugging mode; once, at boot. */
 void large_guard_edges(void);
+
+/* Has the live block at `block` span `room` bytes, where it is, if it does already, or its guards are long enough.
+ * false: nothing done. Its requested size stays. */
+bool large_extend(void *block, size_t room);
 
 /* Resizes the live block at `block` to `size` in place, where that takes no system call: it shrinks, or the free spans
  * that follow are long enough. false: nothing done. */

@@ -173,6 +173,11 @@ bool os_guard(void *address, size_t size) {
     return raw_protect(address, size, PROT_NONE);
 }
 
+bool os_unguard(void *address, size_t size) {
+    ASSERT(IS_OF_PAGES(address, size));
+    return raw_protect(address, size, MAP_PROT);
+}
+
 /* Mapped inaccessible, then opened but for its first and last page; where that is refused, mapped open as a whole. */
 static char *map_between_guards(size_t size) {
     size_t whole = size + os_own_guards();

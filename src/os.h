@@ -48,8 +48,9 @@ bool os_unmap(void *address, size_t size);
 void *os_borrow(size_t size);
 void os_return(void *address, size_t size);
 
-/* The pages can no longer be touched. */
+/* The pages can no longer be touched; or can be again. false: they stand as they were. */
 bool os_guard(void *address, size_t size);
+bool os_unguard(void *address, size_t size);
 
 /* Gives the pages back, keeps the addresses. true: they read as zero from now on; false: contents unknown. */
 bool os_purge(void *address, size_t size);

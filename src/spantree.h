@@ -36,9 +36,10 @@ struct node {
     _Atomic uint8_t kind; /* from and to a free kind under the owner's lock only */
     /* The owner's own. */
     bool retained;
-    bool guarded; /* its mapping is a page longer on either side */
-    bool gap;     /* spans.h */
-    bool sparse;  /* LIVE, and likely beside gaps */
+    bool guarded;          /* its mapping is longer, by a page before it, ... */
+    bool gap;              /* spans.h */
+    bool sparse;           /* LIVE, and likely beside gaps */
+    uint16_t pages_behind; /* ... and by so many behind it */
     _Atomic size_t size;
     struct bin_place bins[3];
     struct node *older; /* in one of the owner's lists */

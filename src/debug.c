@@ -12,7 +12,6 @@
 #include "request.h"
 #include "sizeclass.h"
 #include "stacks.h"
-#include "syscall.h"
 #include <errno.h>
 #include <string.h>
 
@@ -20,16 +19,14 @@
 #define FILL_GIVEN  0x55
 #define FILL_CANARY 0xCA
 #define CANARY_MIN  ((size_t)8) /* bytes behind every block, at the least */
+#define CANARY_NEAR (4 * KIB)   /* of which so many are looked at when a block is resized where it is */
 
 static _Atomic size_t calls; /* for CADASTRE_CHECK_EACH */
 
 /* ------------------------------------------------------------------------------------------- who and where */
-static uint32_t current_thread(void) {
-    return (uint32_t)syscall3(SYS_gettid, 0, 0, 0);
-}
-
-static uint32_t record_stack(const void *frame) {
-    return stacks_record((unsigned)max_size(option_value(OPTION_STACKS), STACKS_DEPTH_MIN), frame);
+/* Of a call that is reported. */
+static uint32_t record_caller(const void *frame) {
+    return stacks_record((unsigned)max_size(process_stack_depth, STACKS_DEPTH_MIN), frame);
 }
 
 static bool scribbles(void) {
@@ -47,8 +44,8 @@ static struct ledger_entry entry_for(void *block, size_t size, size_t capacity, 
     return (struct ledger_entry){.address = (uintptr_t)block,
                                  .size = size,
                                  .capacity = capacity,
-                                 .stack = record_stack(frame),
-                                 .thread = current_thread(),
+                                 .stack = stacks_record(process_stack_depth, frame),
+                                 .thread = process_thread(),
                                  .arena = (uint16_t)arena,
                                  .live = live};
 }
@@ -63,7 +60,7 @@ struct context {
 /* `frame` as debug_take has it; NULL: the caller only found it. */
 static struct context context_of(const void *frame, const struct ledger_entry *entry) {
     bool is_to_blame = process_debugs && frame != NULL;
-    return (struct context){is_to_blame, is_to_blame ? record_stack(frame) : 0, entry};
+    return (struct context){is_to_blame, is_to_blame ? record_caller(frame) : 0, entry};
 }
 
 static void add_who(struct text *text, const char *what, uint32_t thread, uint32_t stack) {
@@ -77,7 +74,7 @@ static void add_context(struct text *text, const void *argument) {
     const struct context *context = argument;
     const struct ledger_entry *entry = context->entry;
     if (context->is_caller_to_blame)
-        add_who(text, "cadastre:   called by thread ", current_thread(), context->caller);
+        add_who(text, "cadastre:   called by thread ", process_thread(), context->caller);
     if (entry != NULL)
         add_who(text, entry->live ? "cadastre:   taken by thread " : "cadastre:   given back by thread ", entry->thread,
                 entry->stack);
@@ -124,16 +121,35 @@ static void report_byte(const char *call, const char *what, const struct ledger_
 
 /* ----------------------------------------------------------------------------------------------- contents */
 
+static uint64_t word_at(const uint8_t *bytes) {
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
 /* The first byte in [from, to) that is not `expected`; `to`: all are. */
 static size_t find_other(const uint8_t *bytes, size_t from, size_t to, uint8_t expected) {
+    const uint64_t word = expected * UINT64_C(0x0101010101010101);
+    const size_t step = sizeof word;
+    while (to - from >= 4 * step &&
+           ((word_at(bytes + from) ^ word) | (word_at(bytes + from + step) ^ word) |
+            (word_at(bytes + from + 2 * step) ^ word) | (word_at(bytes + from + 3 * step) ^ word)) == 0)
+        from += 4 * step;
+    while (to - from >= step && word_at(bytes + from) == word)
+        from += step;
     while (from < to && bytes[from] == expected)
         from++;
     return from;
 }
 
-static void write_canary(uint8_t *block, size_t size, size_t capacity) {
-    if (option_value(OPTION_CANARIES) != 0)
-        memset(block + size, FILL_CANARY, capacity - size);
+/* Of what is asked for beyond the block. */
+static size_t canary_room(void) {
+    return option_value(OPTION_CANARIES) != 0 ? CANARY_MIN : 0;
+}
+
+static void write_canary(uint8_t *block, size_t from, size_t to) {
+    if (option_value(OPTION_CANARIES) != 0 && from < to)
+        memset(block + from, FILL_CANARY, to - from);
 }
 
 /* The first byte behind the block that was overwritten; its capacity: none was. */
@@ -173,13 +189,16 @@ static void fill_given(uint8_t *block, size_t size, bool scribble) {
 /* The first byte that is not as fill_given left it. Since then the kernel may have had the page, and blocks of other
  * classes the place: so whole pieces of what blocks are multiples of may be zero. */
 static size_t find_written(const uint8_t *bytes, size_t capacity, bool may_be_zero) {
-    for (size_t at = 0; at < capacity; at += BLOCK_ALIGN) {
-        size_t end = min_size(capacity, at + BLOCK_ALIGN);
-        size_t other = find_other(bytes, at, end, FILL_GIVEN);
-        if (other < end && !(may_be_zero && find_other(bytes, at, end, 0) == end))
+    size_t at = 0;
+    for (;;) {
+        size_t other = find_other(bytes, at, capacity, FILL_GIVEN);
+        size_t piece = round_down(other, BLOCK_ALIGN);
+        size_t piece_end = min_size(capacity, piece + BLOCK_ALIGN);
+        if (other == capacity || !may_be_zero || find_other(bytes, piece, piece_end, 0) < piece_end)
             return other;
+        at = find_other(bytes, piece_end, capacity, 0);
+        at = at == capacity ? at : round_down(at, BLOCK_ALIGN);
     }
-    return capacity;
 }
 
 /* Whether fill_given left a mark in the block that is still to be there. */
@@ -190,7 +209,7 @@ static bool is_marked(const struct ledger_entry *entry) {
 static void check_given(const char *call, void *block, size_t capacity, bool may_be_zero) {
     const uint8_t *bytes = block;
     struct ledger_entry entry;
-    if (!ledger_find((uintptr_t)block, &entry) || !is_marked(&entry))
+    if (!scribbles() || !ledger_find((uintptr_t)block, &entry) || !is_marked(&entry))
         return;
     capacity = min_size(capacity, entry.capacity);
     size_t at = find_written(bytes, capacity, may_be_zero);
@@ -206,8 +225,10 @@ static void check_untouched(void *block, size_t size, size_t capacity) {
     const uint8_t *bytes = block;
     unsigned arena = slab_arena_at((uintptr_t)block);
     struct ledger_entry entry;
+    if (!scribbles())
+        return;
     bool is_known = ledger_find((uintptr_t)block, &entry) && is_marked(&entry);
-    if (!is_known && (!scribbles() || arena == ARENA_NONE))
+    if (!is_known && arena == ARENA_NONE)
         return;
     if (!is_known)
         entry = (struct ledger_entry){
@@ -324,8 +345,12 @@ static void release(void *block, size_t capacity) {
 
 static void keep_a_while(void *block, size_t capacity) {
     struct quarantined oldest;
-    while (!quarantine_put((struct quarantined){block, capacity}) && quarantine_take(&oldest))
-        release(oldest.block, oldest.capacity);
+    bool is_in;
+    do {
+        is_in = quarantine_put((struct quarantined){block, capacity}, &oldest);
+        if (oldest.block != NULL)
+            release(oldest.block, oldest.capacity);
+    } while (!is_in);
 }
 
 /* From here on the block is not live, and this thread's alone. false: another thread was faster. */
@@ -339,26 +364,30 @@ static bool end_life(void *block) {
 
 /* checked: what follows the block has been looked at in this call. */
 static void give(const char *call, void *block, bool checked, const void *frame) {
+    unsigned arena = slab_arena_at((uintptr_t)block);
+    uint32_t period = scribble_period();
     struct ledger_entry entry;
     check_each();
-    bool known = ledger_take_live((uintptr_t)block, &entry);
+    struct ledger_entry freed = entry_for(block, 0, 0, arena, false, frame);
+    freed.filled = period;
+    bool known = ledger_end_life(&freed, &entry);
     if (!known && !request_describe(block, &entry.size, &entry.capacity)) {
         debug_report_pointer(call, block, frame);
         return;
     }
     if (known && !checked)
         check_canary(call, &entry, frame);
-    unsigned arena = slab_arena_at((uintptr_t)block);
     if (!end_life(block)) {
         debug_report_pointer(call, block, frame);
         return;
     }
-    history_add(HISTORY_GIVE, (uintptr_t)block, entry.size, (uint16_t)arena, current_thread());
-    uint32_t period = scribble_period();
+    history_add(HISTORY_GIVE, freed.address, entry.size, freed.arena, freed.thread);
     fill_given(block, entry.capacity, period != 0);
-    struct ledger_entry freed = entry_for(block, entry.size, entry.capacity, arena, false, frame);
-    freed.filled = period;
-    ledger_put(freed);
+    if (!known) {
+        freed.size = entry.size;
+        freed.capacity = entry.capacity;
+        ledger_put(freed);
+    }
     if (quarantine_admits(entry.capacity))
         keep_a_while(block, entry.capacity);
     else
@@ -371,8 +400,20 @@ void debug_give(const char *call, void *block, const void *frame) {
 }
 
 /* --------------------------------------------------------------------------------------------------- taking */
-static void *take(size_t size, size_t alignment, bool *zeroed) {
-    size_t room = size + (option_value(OPTION_CANARIES) != 0 ? CANARY_MIN : 0);
+/* What realloc takes once may have to grow again: LARGE blocks get room for that, an eighth. Guarded ones have it. */
+static void *take_ample(size_t size, size_t room, bool *zeroed) {
+    int saved = errno;
+    void *block = request_large(size, room + room / 8, 1, zeroed);
+    if (block != NULL)
+        return block;
+    errno = saved;
+    return request_large(size, room, 1, zeroed);
+}
+
+static void *take(size_t size, size_t alignment, bool is_moved, bool *zeroed) {
+    size_t room = size + canary_room();
+    if (room > SMALL_MAX && is_moved && option_value(OPTION_GUARD) != GUARD_EDGES)
+        return take_ample(size, room, zeroed);
     if (!sizeclass_can_align(size, room, alignment))
         return request_large(size, room, alignment, zeroed);
     unsigned class = alignment <= BLOCK_ALIGN ? sizeclass_of(room) : sizeclass_of_aligned(room, alignment);
@@ -391,15 +432,15 @@ bool debug_drain(void) {
     return any;
 }
 
-void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
+static void *take_for(size_t size, size_t alignment, bool zero, bool is_moved, const void *frame) {
     bool zeroed;
     size_t capacity = 0;
     int saved = errno;
     check_each();
-    void *block = size > PTRDIFF_MAX ? NULL : take(size, alignment, &zeroed);
+    void *block = size > PTRDIFF_MAX ? NULL : take(size, alignment, is_moved, &zeroed);
     if (block == NULL && size < LARGE_MAX && debug_drain()) {
         errno = saved;
-        block = take(size, alignment, &zeroed);
+        block = take(size, alignment, is_moved, &zeroed);
     }
     if (block == NULL) {
         errno = ENOMEM;
@@ -416,29 +457,77 @@ void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
         memset(block, 0, debug_usable(size, capacity));
     write_canary(block, size, capacity);
     unsigned arena = slab_arena_at((uintptr_t)block);
-    ledger_put(entry_for(block, size, capacity, arena, true, frame));
-    history_add(HISTORY_TAKE, (uintptr_t)block, size, (uint16_t)arena, current_thread());
+    struct ledger_entry taken = entry_for(block, size, capacity, arena, true, frame);
+    taken.is_moved = is_moved;
+    ledger_put(taken);
+    history_add(HISTORY_TAKE, taken.address, size, taken.arena, taken.thread);
     arenas_sweep_ledger();
     return block;
 }
 
+void *debug_take(size_t size, size_t alignment, bool zero, const void *frame) {
+    return take_for(size, alignment, zero, false, frame);
+}
+
 /* ------------------------------------------------------------------------------------------------- resizing */
+
+/* What was not the block's and is now, and the other way round. Without canaries it is the program's all the same. */
+static void refill(uint8_t *block, size_t size, size_t capacity, const struct ledger_entry *before) {
+    if (option_value(OPTION_CANARIES) == 0)
+        return;
+    if (size > before->size)
+        fill_taken(block + before->size, size - before->size);
+    write_canary(block, size, before->size);
+    write_canary(block, max_size(size, before->capacity), capacity);
+}
 
 /* What stands in the ledger as live may be looked at by another thread: out of it, while canaries are written. */
 static void *resize_in_place(void *block, size_t size, struct ledger_entry *entry, const void *frame) {
     struct slab_line *line;
     state_byte *state;
+    size_t capacity = entry->capacity;
     ledger_take_live((uintptr_t)block, entry);
     if (slab_find_live((uintptr_t)block, &line, &state))
         slab_set_size(line, state, size);
     else
         large_set_size(block, size);
-    write_canary(block, size, entry->capacity);
-    ledger_put(entry_for(block, size, entry->capacity, slab_arena_at((uintptr_t)block), true, frame));
+    request_describe(block, &size, &capacity);
+    refill(block, size, capacity, entry);
+    struct ledger_entry resized = entry_for(block, size, capacity, slab_arena_at((uintptr_t)block), true, frame);
+    resized.is_moved = entry->is_moved;
+    history_add(HISTORY_GIVE, resized.address, entry->size, resized.arena, resized.thread);
+    ledger_put(resized);
+    history_add(HISTORY_TAKE, resized.address, size, resized.arena, resized.thread);
     return block;
 }
 
-/* Always to another address, where there is one: what still uses the old one is found out. */
+/* A LARGE block that realloc has moved before, and that still has room, or would not leave half of it, stays: or what
+ * grows in steps would be copied, and filled, as often. */
+static bool may_stay(void *block, size_t size, const struct ledger_entry *entry) {
+    return entry->is_moved && entry->arena == ARENA_NONE && size > SMALL_MAX && size <= PTRDIFF_MAX &&
+           size >= entry->capacity / 2 && large_extend(block, size + canary_room());
+}
+
+/* The part of the canary that becomes the block's, and a bit more: the rest is looked at when it is its turn. */
+static void check_canary_near(const struct ledger_entry *entry, size_t size, const void *frame) {
+    struct ledger_entry near = *entry;
+    near.capacity = min_size(entry->capacity, max_size(size, entry->size) + CANARY_NEAR);
+    check_canary("realloc", &near, frame);
+}
+
+static void *move(void *block, size_t size, const struct ledger_entry *entry, bool checked, const void *frame) {
+    size_t capacity = 0;
+    void *moved = take_for(size, 1, false, true, frame);
+    if (moved == NULL)
+        return NULL;
+    request_describe(moved, &size, &capacity);
+    memcpy(moved, block, min_size(debug_usable(entry->size, entry->capacity), debug_usable(size, capacity)));
+    give("realloc", block, checked, frame);
+    return moved;
+}
+
+/* To another address, if there is one and the block has not just been moved: what still uses the old one is found
+ * out. */
 void *debug_resize(void *block, size_t size, const void *frame) {
     struct ledger_entry entry = {.live = true};
     int saved = errno;
@@ -448,22 +537,19 @@ void *debug_resize(void *block, size_t size, const void *frame) {
         errno = EINVAL;
         return NULL;
     }
+    if (known && may_stay(block, size, &entry)) {
+        check_canary_near(&entry, size, frame);
+        return resize_in_place(block, size, &entry, frame);
+    }
     if (known)
         check_canary("realloc", &entry, frame);
     if (size == 0) {
         give("realloc", block, known, frame);
         return NULL;
     }
-    void *moved = debug_take(size, 1, false, frame);
-    if (moved != NULL) {
-        size_t capacity = 0;
-        request_describe(moved, &size, &capacity);
-        memcpy(moved, block, min_size(debug_usable(entry.size, entry.capacity), debug_usable(size, capacity)));
-        give("realloc", block, known, frame);
+    void *moved = move(block, size, &entry, known, frame);
+    if (moved != NULL || size > entry.size)
         return moved;
-    }
-    if (size > entry.size)
-        return NULL;
     errno = saved; /* a smaller size never fails */
     return resize_in_place(block, size, &entry, frame);
 }

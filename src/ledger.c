@@ -126,6 +126,8 @@ static struct table map_table(const struct table *t, size_t size) {
         return (struct table){(struct ledger_entry *)(homes + (size_t)(t - parts) * size), size, 0, 0};
     lock_release(&lock);
     struct table other = {os_map_own(size), size, 0, 0};
+    if (other.entries != NULL)
+        memset(other.entries, 0, size); /* as it is: but a page that is read first faults twice */
     lock_acquire(&lock);
     return other;
 }
@@ -221,6 +223,20 @@ bool ledger_take_live(uintptr_t address, struct ledger_entry *entry) {
     }
     lock_release(&lock);
     return live;
+}
+
+bool ledger_end_life(struct ledger_entry *given, struct ledger_entry *live) {
+    lock_acquire(&lock);
+    struct ledger_entry *found = look_up(given->address);
+    bool was_live = found != NULL && found->live;
+    if (was_live) {
+        *live = *found;
+        given->size = live->size;
+        given->capacity = live->capacity;
+        *found = *given;
+    }
+    lock_release(&lock);
+    return was_live;
 }
 
 void ledger_visit_live(void (*visit)(void *argument, struct ledger_entry *entry), void *argument) {

@@ -3,8 +3,8 @@
  * address is handed out again, or its zone or span is gone. It is kept besides the register, which is as exact, but has
  * no room for who took a block and where.
  *
- * A block's entry is `live` from when the block is ready for the program until the program gives it back: whoever takes
- * that entry out is the one who frees the block, however many try. While the ledger is locked no live block vanishes.
+ * A block's entry is `live` from when the block is ready for the program until the program gives it back: whoever ends
+ * its life here is the one who frees the block, however many try. While the ledger is locked no live block vanishes.
  *
  * It is bounded by what is mapped: an entry of a freed block says something as long as its zone or LARGE span is there,
  * where an address is a multiple of 16, or of the page. That of a slab which was carved anew, into other blocks, is
@@ -27,6 +27,7 @@ struct ledger_entry {
     uint32_t filled; /* freed, and filled with the byte that marks that: in which period of scribbling; 0: it is not */
     uint16_t arena;  /* ARENA_NONE: LARGE */
     bool live : 1;
+    bool is_moved : 1;   /* by realloc, which may let it stay where it is the next time */
     bool is_told : 1;    /* an overrun of this block was reported, and need not be again and again */
     bool is_doubted : 1; /* a sweep asks about it: the ledger's own */
 };
@@ -39,6 +40,10 @@ bool ledger_find(uintptr_t address, struct ledger_entry *entry);
 
 /* Takes the entry of a live block out; false: there is none. */
 bool ledger_take_live(uintptr_t address, struct ledger_entry *entry);
+
+/* Puts an entry that is not live in the place of a live block's, whose sizes it gets; *live is what that was. false:
+ * there is none. */
+bool ledger_end_life(struct ledger_entry *given, struct ledger_entry *live);
 
 /* Calls `visit` for each live block's entry, the ledger locked: it may look at the block, and set is_told, and do
  * nothing else. */

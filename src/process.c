@@ -9,6 +9,8 @@
 #include "os.h"
 #include "quarantine.h"
 #include "scratch.h"
+#include "stacks.h"
+#include "syscall.h"
 #include "tcaches.h"
 #include "thread.h"
 #include <limits.h>
@@ -27,6 +29,17 @@ static bool key_is_far;
 static struct tcache *boot_cache; /* of the thread that booted; this and the next for it only */
 static uintptr_t boot_thread;
 static void (*_Atomic deferred)(void); /* NULL: nothing */
+
+#define NUMBER_IS_KNOWN 0x80 /* no number is above 2^22 */
+
+uint32_t process_thread(void) {
+    if (UNLIKELY(thread_own.number_top == 0)) {
+        uint32_t number = (uint32_t)syscall3(SYS_gettid, 0, 0, 0);
+        thread_own.number_low = (uint16_t)number;
+        thread_own.number_top = (uint8_t)(NUMBER_IS_KNOWN | number >> 16);
+    }
+    return (uint32_t)(thread_own.number_top & ~NUMBER_IS_KNOWN) << 16 | thread_own.number_low;
+}
 
 /* ------------------------------------------------------------------------------------------------------ fork
  * glibc's own malloc is forked after the list of streams is locked, since fflush(NULL) and getdelim allocate with a
@@ -92,6 +105,7 @@ static void after_fork_in_parent(void) {
 }
 
 static void after_fork_in_child(void) {
+    thread_own.number_top = 0;
     if (thread_own.forks_inside > 0) {
         thread_own.forks_inside--;
         lock_forbid_all();
@@ -163,12 +177,17 @@ static struct tcache *enter_thread(bool for_calloc) {
 
 /* ------------------------------------------------------------------------------------------------------ boot */
 bool process_debugs;
+unsigned process_stack_depth;
 _Atomic uint32_t process_scribble_period = 1;
 
-static bool wants_debugging(void) {
-    static const enum option_id modes[] = {OPTION_STACKS, OPTION_SCRIBBLE,   OPTION_PERTURB,    OPTION_CANARIES,
-                                           OPTION_GUARD,  OPTION_QUARANTINE, OPTION_CHECK_EACH, OPTION_HISTORY};
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++)
+/* The last two look at no block's bytes, and are to cost as little. */
+static const enum option_id modes[] = {OPTION_STACKS, OPTION_SCRIBBLE,   OPTION_PERTURB,    OPTION_CANARIES,
+                                       OPTION_GUARD,  OPTION_CHECK_EACH, OPTION_QUARANTINE, OPTION_HISTORY};
+#define MODES       (sizeof modes / sizeof *modes)
+#define MODES_HEAVY (MODES - 2)
+
+static bool is_any_on(size_t count) {
+    for (size_t i = 0; i < count; i++)
         if (option_value(modes[i]) != 0)
             return true;
     return false;
@@ -182,7 +201,9 @@ static void apply_option(enum option_id id) {
 }
 
 static void boot_debugging(void) {
-    process_debugs = wants_debugging();
+    process_debugs = is_any_on(MODES);
+    process_stack_depth =
+        is_any_on(MODES_HEAVY) ? (unsigned)max_size(option_value(OPTION_STACKS), STACKS_DEPTH_MIN) : STACKS_DEPTH_LIGHT;
     apply_option(OPTION_LOG);
     options_on_change(apply_option);
     if (option_value(OPTION_QUARANTINE) != 0 && !quarantine_boot(option_value(OPTION_QUARANTINE)))

@@ -10,6 +10,9 @@
  * to handle it. Constant after boot. */
 extern bool process_debugs;
 
+/* Calls that are recorded of the stack of who takes a block, or gives one back. Constant after boot. */
+extern unsigned process_stack_depth;
+
 /* Counts how often scribbling was switched on or off, from 1: memory that was filled in a period may have been used
  * since in another, by blocks that nobody filled. */
 extern _Atomic uint32_t process_scribble_period;
@@ -23,6 +26,9 @@ struct tcache *process_enter_for_calloc(void);
 
 /* Before the dynamic linker has initialised thread-local variables: does so for ours. */
 void process_start_early(void);
+
+/* As gettid(2), of which a thread makes one call. In a child of vfork, which has its parent's memory, its parent's. */
+uint32_t process_thread(void);
 
 /* Has `action` called once, by the next thread that comes to a slow path, with no lock held. Async-signal-safe. */
 void process_defer(void (*action)(void));

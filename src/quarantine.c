@@ -21,9 +21,26 @@ bool quarantine_admits(size_t capacity) {
     return capacity <= bytes_max;
 }
 
-bool quarantine_put(struct quarantined block) {
+/* Under lock, as the next. */
+static bool has_room(size_t capacity) {
+    return count < BLOCKS_MAX && capacity <= bytes_max - bytes;
+}
+
+/* There is one. */
+static struct quarantined take_oldest(void) {
+    struct quarantined oldest = ring[first];
+    first = (first + 1) % BLOCKS_MAX;
+    count--;
+    bytes -= oldest.capacity;
+    return oldest;
+}
+
+bool quarantine_put(struct quarantined block, struct quarantined *oldest) {
+    oldest->block = NULL;
     lock_acquire(&lock);
-    bool fits = count < BLOCKS_MAX && block.capacity <= bytes_max - bytes;
+    if (!has_room(block.capacity))
+        *oldest = take_oldest();
+    bool fits = has_room(block.capacity);
     if (fits) {
         ring[(first + count++) % BLOCKS_MAX] = block;
         bytes += block.capacity;
@@ -35,12 +52,8 @@ bool quarantine_put(struct quarantined block) {
 bool quarantine_take(struct quarantined *block) {
     lock_acquire(&lock);
     bool any = count > 0;
-    if (any) {
-        *block = ring[first];
-        first = (first + 1) % BLOCKS_MAX;
-        count--;
-        bytes -= block->capacity;
-    }
+    if (any)
+        *block = take_oldest();
     lock_release(&lock);
     return any;
 }

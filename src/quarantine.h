@@ -18,8 +18,9 @@ bool quarantine_boot(size_t bytes);
 /* Whether a block of that capacity would be kept at all. */
 bool quarantine_admits(size_t capacity);
 
-/* A block comes in; false: there is no room, and the oldest must go out first. It is one that is admitted. */
-bool quarantine_put(struct quarantined block);
+/* A block comes in, one that is admitted; where there is no room the oldest goes out first, else oldest->block is NULL.
+ * false: that did not make enough, and it did not come in. */
+bool quarantine_put(struct quarantined block, struct quarantined *oldest);
 
 /* The oldest goes out; false: there is none. */
 bool quarantine_take(struct quarantined *block);

@@ -10,10 +10,11 @@
 
 #include "base.h"
 
-#define STACKS_DEPTH_MIN 4 /* when no depth is asked for: to see past our operator new and a string's constructor */
-#define STACKS_DEPTH_MAX 64
-#define STACKS_MAX       ((size_t)1 << 20) /* different ones */
-#define STACKS_BYTES_MAX ((size_t)256 << 20)
+#define STACKS_DEPTH_MIN   4 /* when no depth is asked for: to see past our operator new and a string's constructor */
+#define STACKS_DEPTH_LIGHT 1 /* with the modes that cost least */
+#define STACKS_DEPTH_MAX   64
+#define STACKS_MAX         ((size_t)1 << 20) /* different ones */
+#define STACKS_BYTES_MAX   ((size_t)256 << 20)
 
 struct text;
 

@@ -18,6 +18,8 @@ struct thread {
     volatile uint8_t lock_mode;    /* lock */
     uint8_t forks_inside;          /* process */
     bool stays_without;            /* tcaches */
+    volatile uint8_t number_top;   /* process: of gettid(2), written last; 0: not known */
+    volatile uint16_t number_low;
 };
 
 extern __thread struct thread thread_own;

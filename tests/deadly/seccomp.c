@@ -168,10 +168,26 @@ static void counting(void) {
     _exit(cadastre_resident(&mapped, &resident, sizeof mapped) != 0);
 }
 
-static void debugging(void) {
-    forbid_the_rest(DEBUGGING);
+/* Its caller's frame is not on the page of its own. */
+static __attribute__((noinline)) void allocate_deep(void) {
+    char room[200000];
+    __asm__ volatile("" : : "r"(room) : "memory");
     free(realloc(malloc(100), 5000));
+    __asm__ volatile("" : : "r"(room) : "memory");
+}
+
+/* A thread that calls for the first time. */
+static void *debug_in_thread(void *argument) {
+    forbid_the_rest(DEBUGGING);
+    allocate_deep();
     _exit(0);
+    return argument;
+}
+
+static void debugging(void) {
+    pthread_t thread;
+    check(pthread_create(&thread, NULL, debug_in_thread, NULL) == 0, "no thread");
+    pthread_join(thread, NULL);
 }
 
 #define ONE_ARENA "CADASTRE_ARENAS=1"

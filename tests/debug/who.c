@@ -185,6 +185,35 @@ static void as_deep_as_asked(void) {
     expect_no_more();
 }
 
+/* The modes that cost least name one call, of who took the block or gave it back. */
+static void one_call(void) {
+    char first[512] = "";
+    void *block = opaque(malloc(SIZE));
+    gives_to_free(block);
+    free(block);
+    expect("free(0x@): double free: block of 100 bytes, arena #");
+    check(expect_who("called", this_thread(), first) > 3 && matches(first, "case+0x@"), "called by %s", first);
+    check(expect_who("given back", this_thread(), first) == 1 && matches(first, "case+0x@"), "given by %s", first);
+    expect_no_more();
+}
+
+static void in_child(size_t unused) {
+    (void)unused;
+    errors_skip();
+    void *block = opaque(malloc(SIZE));
+    gives_to_free(block);
+    free(block);
+    expect("free(0x@): double free: block of 100 bytes, arena #");
+    expect_who("called", this_thread(), NULL);
+    expect_who("given back", this_thread(), NULL);
+}
+
+/* A child of fork is another thread than the one that it was. */
+static void children_are_named(void) {
+    free(malloc(SIZE));
+    check(forked(in_child, 0) == 0, "the child took itself for its parent");
+}
+
 #define ON "CADASTRE_CANARIES=1", "CADASTRE_QUARANTINE=1M"
 
 static const struct debug_case cases[] = {
@@ -194,6 +223,9 @@ static const struct debug_case cases[] = {
     {{"givers are named, all modes", givers_are_named}, {ALL_MODES}, .errors = NULL},
     {{"other threads are named", other_threads_are_named}, {ON, "CADASTRE_STACKS=16"}, .errors = NULL},
     {{"other threads are named, no stacks", other_threads_are_named}, {ON}, .errors = NULL},
+    {{"children are named", children_are_named}, {ON}, .errors = NULL},
+    {{"one call, quarantine", one_call}, {"CADASTRE_QUARANTINE=1M"}, .errors = NULL},
+    {{"one call, history", one_call}, {"CADASTRE_HISTORY=100"}, .errors = NULL},
     {{"all kinds", all_kinds}, {ON}, .errors = NULL},
     {{"all kinds, all modes", all_kinds}, {ALL_MODES}, .errors = NULL},
     {{"as deep as asked, 10", as_deep_as_asked}, {ON, "CADASTRE_STACKS=10"}, .errors = NULL},

@@ -14,7 +14,7 @@ static size_t number_of(struct quarantined block) {
 }
 
 static void order(void) {
-    struct quarantined block;
+    struct quarantined block, oldest;
     size_t in = 0;
     size_t out = 0;
     size_t bytes = 0;
@@ -25,12 +25,18 @@ static void order(void) {
         seed = seed * 1103515245u + 12345u;
         size_t capacity = 16 + (seed >> 8) % 20000;
         bool fits = bytes + capacity <= LIMIT;
-        wrong += !quarantine_admits(capacity) || quarantine_put(block_of(in + 1, capacity)) != fits;
-        if (fits) {
+        bool is_in = quarantine_put(block_of(in + 1, capacity), &oldest);
+        if (!fits) {
+            wrong += oldest.block == NULL || number_of(oldest) != ++out;
+            bytes -= oldest.capacity;
+        }
+        wrong += !quarantine_admits(capacity) || is_in != (bytes + capacity <= LIMIT);
+        wrong += fits && oldest.block != NULL;
+        if (is_in) {
             in++;
             bytes += capacity;
         }
-        if (!fits || seed >> 30 == 0) {
+        if (seed >> 30 == 0) {
             bool any = quarantine_take(&block);
             wrong += any != (out < in) || (any && number_of(block) != ++out);
             bytes -= any ? block.capacity : 0;
@@ -42,17 +48,19 @@ static void order(void) {
 }
 
 static void bounds(void) {
-    struct quarantined block;
+    struct quarantined block, oldest;
     size_t count = 0;
+    size_t wrong = 0;
     ok(quarantine_admits(LIMIT) && !quarantine_admits(LIMIT + 1), "a block as large as all of it is admitted");
-    ok(quarantine_put(block_of(1, LIMIT)) && !quarantine_put(block_of(2, 16)), "and fills it");
-    ok(quarantine_take(&block) && block.capacity == LIMIT, "and comes out");
-    while (count <= BLOCKS_MAX && quarantine_put(block_of(count + 1, 1)))
-        count++;
-    ok(count == BLOCKS_MAX, "%zu blocks of a byte fit", count);
-    ok(quarantine_take(&block) && number_of(block) == 1 && quarantine_put(block_of(7, 1)) &&
-           !quarantine_put(block_of(8, 1)),
-       "and one more when one has left");
+    ok(quarantine_put(block_of(1, LIMIT), &oldest) && oldest.block == NULL, "and fills it");
+    ok(quarantine_put(block_of(2, 16), &oldest) && oldest.capacity == LIMIT, "it goes out when another comes");
+    ok(quarantine_put(block_of(3, LIMIT), &oldest) && oldest.capacity == 16, "as that does");
+    ok(quarantine_take(&block) && block.capacity == LIMIT && !quarantine_take(&block), "and the last comes out");
+    for (oldest.block = NULL; oldest.block == NULL && count <= BLOCKS_MAX; count += oldest.block == NULL)
+        wrong += !quarantine_put(block_of(count + 1, 1), &oldest);
+    ok(wrong == 0 && count == BLOCKS_MAX && number_of(oldest) == 1, "%zu blocks of a byte fit", count);
+    ok(!quarantine_put(block_of(7, LIMIT), &oldest) && number_of(oldest) == 2, "only one goes out at a time");
+    count--;
     while (quarantine_take(&block))
         count--;
     ok(count == 0, "all come out");
@@ -62,11 +70,15 @@ static atomic_uchar seen[THREADS * EACH + 1];
 
 static void *exchange(void *argument) {
     size_t first = (size_t)(uintptr_t)argument * EACH;
-    struct quarantined block;
-    for (size_t i = 1; i <= EACH; i++)
-        while (!quarantine_put(block_of(first + i, 1 + i % 5000)))
-            if (quarantine_take(&block))
-                seen[number_of(block)]++;
+    struct quarantined oldest;
+    for (size_t i = 1; i <= EACH; i++) {
+        bool is_in;
+        do {
+            is_in = quarantine_put(block_of(first + i, 1 + i % 5000), &oldest);
+            if (oldest.block != NULL)
+                seen[number_of(oldest)]++;
+        } while (!is_in);
+    }
     return NULL;
 }
 

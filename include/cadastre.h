@@ -99,7 +99,7 @@ size_t cadastre_malloc_usable_size(void *block) CADASTRE_NOEXCEPT;
 void cadastre_free_sized(void *block, size_t size) CADASTRE_NOEXCEPT;
 void cadastre_free_aligned_sized(void *block, size_t alignment, size_t size) CADASTRE_NOEXCEPT;
 
-/* C23's names, which older C libraries do not declare. */
+/* C23's names, which older C libraries do not declare. Where the program defines a free of its own they are that. */
 void free_sized(void *block, size_t size) CADASTRE_NOEXCEPT;
 void free_aligned_sized(void *block, size_t alignment, size_t size) CADASTRE_NOEXCEPT;
 

@@ -197,8 +197,28 @@ ALSO(calloc, void *, (size_t, size_t), cadastre_calloc)
 ALSO(free, void, (void *), cadastre_free)
 ALSO(cfree, void, (void *), cadastre_free)
 ALSO(malloc_usable_size, size_t, (void *), cadastre_malloc_usable_size)
-ALSO(free_sized, void, (void *, size_t), cadastre_free_sized)
-ALSO(free_aligned_sized, void, (void *, size_t, size_t), cadastre_free_aligned_sized)
 ALSO_GLIBC(__libc_malloc, void *, (size_t), cadastre_malloc)
 ALSO_GLIBC(__libc_calloc, void *, (size_t, size_t), cadastre_calloc)
 ALSO_GLIBC(__libc_free, void, (void *), cadastre_free)
+
+#ifndef CADASTRE_PREFIXED
+IN_EFFECT(void, free_in_effect, "free", void *block)
+
+static bool free_is_ours(void) {
+    return LIKELY(names_are_same(free_in_effect, cadastre_free));
+}
+
+PUBLIC void free_sized(void *block, size_t size) {
+    if (free_is_ours())
+        free_checked("free_sized", block, 1, size, __builtin_frame_address(0));
+    else
+        free_in_effect(block);
+}
+
+PUBLIC void free_aligned_sized(void *block, size_t alignment, size_t size) {
+    if (free_is_ours())
+        free_checked("free_aligned_sized", block, alignment, size, __builtin_frame_address(0));
+    else
+        free_in_effect(block);
+}
+#endif

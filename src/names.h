@@ -36,4 +36,25 @@
 #define ALSO_GLIBC(name, result, parameters, target)
 #endif
 
+/*
+ * The function that has this name in the program: another's, where the program or a library before ours defines it. The
+ * C library's functions that need another one of the family call that by its name, so that a malloc, free and realloc
+ * of a program's own do for all. Ours do the same:
+ *
+ *   reallocarray                       calls realloc
+ *   free_sized, free_aligned_sized     call free, where that is not ours
+ *   operators new[], delete[], ...     call the four that they come to (operators.c)
+ *   calloc, aligned_alloc and its kin, malloc_usable_size
+ *                                      are alone there as well, and go by what is ours (or the C library's, there)
+ */
+#define IN_EFFECT(result, function, name, ...) extern result function(__VA_ARGS__) __asm__(name);
+
+/* Unknown to the compiler, for which two names are two functions. */
+#define names_are_same(in_effect, ours) is_same_address((const void *)(in_effect), (const void *)(ours))
+
+INLINE bool is_same_address(const void *in_effect, const void *ours) {
+    __asm__("" : "+r"(in_effect));
+    return in_effect == ours;
+}
+
 #endif

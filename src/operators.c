@@ -76,8 +76,7 @@ static COLD void *retry_or_throw(size_t alignment, size_t size) {
 
 /* The four that the others come to (C++17, 21.6.2): a program that has replaced them alone has replaced all. So they
  * are called by the names of whatever is in effect; the names of ours are for seeing whether it is these. */
-#define UNUSED                                 __attribute__((unused))
-#define IN_EFFECT(result, function, name, ...) extern result function(__VA_ARGS__) __asm__(name);
+#define UNUSED __attribute__((unused))
 
 IN_EFFECT(void *, new_in_effect, "_Znwm", size_t size)
 IN_EFFECT(void *, aligned_new_in_effect, "_ZnwmSt11align_val_t", size_t size, size_t align)
@@ -114,12 +113,6 @@ OPERATOR(void *, _ZnamSt11align_val_t, size_t size, size_t align) {
     return aligned_new_in_effect(size, align);
 }
 
-/* Unknown to the compiler, for which two names are two functions. */
-INLINE bool is_same(const void *in_effect, const void *ours) {
-    __asm__("" : "+r"(in_effect));
-    return in_effect == ours;
-}
-
 /* A nothrow new gives NULL whatever is thrown; what can catch is the C++ library's, which calls the one in effect. */
 static COLD void *nothrow(const char *name, size_t size, const void *tag) {
     void *(*function)(size_t, const void *) = (void *(*)(size_t, const void *))find_in_runtime(name);
@@ -133,13 +126,12 @@ static COLD void *aligned_nothrow(const char *name, size_t size, size_t align, c
 
 #define NOTHROW_NEW(name)                                                                                              \
     OPERATOR(void *, name, size_t size, const void *tag) {                                                             \
-        void *block = is_same((const void *)new_in_effect, (const void *)our_new) ? take(0, size) : NULL;              \
+        void *block = names_are_same(new_in_effect, our_new) ? take(0, size) : NULL;                                   \
         return LIKELY(block != NULL) ? block : nothrow(#name, size, tag);                                              \
     }
 #define NOTHROW_ALIGNED_NEW(name)                                                                                      \
     OPERATOR(void *, name, size_t size, size_t align, const void *tag) {                                               \
-        void *block =                                                                                                  \
-            is_same((const void *)aligned_new_in_effect, (const void *)our_aligned_new) ? take(align, size) : NULL;    \
+        void *block = names_are_same(aligned_new_in_effect, our_aligned_new) ? take(align, size) : NULL;               \
         return LIKELY(block != NULL) ? block : aligned_nothrow(#name, size, align, tag);                               \
     }
 NOTHROW_NEW(_ZnwmRKSt9nothrow_t)

@@ -118,15 +118,28 @@ PUBLIC void *cadastre_realloc(void *block, size_t size) {
     return resize_large_block(block, view.span, size);
 }
 
-PUBLIC void *cadastre_reallocarray(void *block, size_t count, size_t size) {
+/* By `resize`, a tail call. */
+INLINE void *resize_array(void *resize(void *, size_t), void *block, size_t count, size_t size) {
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes)) {
         errno = ENOMEM;
         return NULL;
     }
-    return cadastre_realloc(block, bytes);
+    return resize(block, bytes);
+}
+
+PUBLIC void *cadastre_reallocarray(void *block, size_t count, size_t size) {
+    return resize_array(cadastre_realloc, block, count, size);
 }
 
 ALSO(realloc, void *, (void *, size_t), cadastre_realloc)
-ALSO(reallocarray, void *, (void *, size_t, size_t), cadastre_reallocarray)
 ALSO_GLIBC(__libc_realloc, void *, (void *, size_t), cadastre_realloc)
+
+#ifndef CADASTRE_PREFIXED
+IN_EFFECT(void *, realloc_in_effect, "realloc", void *block, size_t size)
+
+PUBLIC void *reallocarray(void *block, size_t count, size_t size);
+void *reallocarray(void *block, size_t count, size_t size) {
+    return resize_array(realloc_in_effect, block, count, size);
+}
+#endif

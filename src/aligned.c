@@ -5,6 +5,7 @@
 #include "os.h"
 #include "process.h"
 #include "request.h"
+#include "sanitizer.h"
 #include "sizeclass.h"
 #include <errno.h>
 #include <stdint.h>
@@ -14,7 +15,7 @@ static NOINLINE void *take_aligned_slow(size_t alignment, size_t size, const voi
     bool zeroed;
     process_enter(); /* which reads the options */
     if (debug_is_on())
-        return debug_take(size, alignment, false, frame);
+        return sanitizer_is_loaded() ? sanitizer_memalign(alignment, size) : debug_take(size, alignment, false, frame);
     if (sizeclass_can_align(size, size, alignment))
         return request_block(sizeclass_of_aligned(size, alignment), size, &zeroed);
     return request_large(size, size, alignment, &zeroed);

@@ -10,11 +10,12 @@
 #include "misuse.h"
 #include "options.h"
 #include "process.h"
+#include "sanitizer.h"
 
 extern int __cxa_atexit(void (*function)(void *), void *argument, void *library);
 
 static void finish(void) {
-    if (option_value(OPTION_LEAKS) != 0)
+    if (option_value(OPTION_LEAKS) != 0 && !sanitizer_is_loaded())
         leaks_report();
     if (option_value(OPTION_RELEASE_AT_EXIT) != 0 && !misuse_is_inside_malloc("release at exit")) {
         debug_drain();

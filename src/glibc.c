@@ -136,7 +136,7 @@ PUBLIC int mallopt(int parameter, int value) {
         arenas_keep_contract();
         return 1;
     case M_PERTURB:
-        return process_debugs && set_perturb((uint8_t)value);
+        return process_may_debug() && set_perturb((uint8_t)value);
     default:
         return 1;
     }

@@ -9,11 +9,14 @@
 #include "names.h"
 #include "process.h"
 #include "request.h"
+#include "sanitizer.h"
 #include <errno.h>
 #include <string.h>
 
 /* --------------------------------------------------------------------------------------------------- taking */
 static NOINLINE void *malloc_debug(size_t size) {
+    if (sanitizer_is_loaded())
+        return sanitizer_malloc(size);
     return debug_keep_frame(debug_take(size, 1, false, __builtin_frame_address(0)));
 }
 
@@ -33,6 +36,8 @@ static NOINLINE void *malloc_large(size_t size) {
 }
 
 static NOINLINE void *calloc_debug(size_t size) {
+    if (sanitizer_is_loaded())
+        return sanitizer_calloc(1, size);
     return debug_keep_frame(debug_take(size, 1, true, __builtin_frame_address(0)));
 }
 
@@ -93,7 +98,10 @@ static void give_debug(const char *call, void *block, const void *frame) {
 }
 
 static NOINLINE void free_debug(void *block) {
-    give_debug("free", block, __builtin_frame_address(0));
+    if (sanitizer_is_loaded())
+        sanitizer_free(block);
+    else
+        give_debug("free", block, __builtin_frame_address(0));
 }
 
 static NOINLINE void free_slow(void *block) {
@@ -160,6 +168,8 @@ PUBLIC size_t cadastre_malloc_usable_size(void *block) {
         return 0;
     if (LIKELY(request_describe(block, &size, &capacity)))
         return debug_usable(size, capacity);
+    if (sanitizer_is_loaded())
+        return sanitizer_malloc_usable_size(block);
     debug_report_pointer("malloc_usable_size", block, __builtin_frame_address(0));
     return 0;
 }
@@ -170,6 +180,10 @@ static void free_checked(const char *call, void *block, size_t alignment, size_t
     size_t capacity;
     if (block == NULL)
         return;
+    if (sanitizer_is_loaded()) {
+        sanitizer_free(block);
+        return;
+    }
     if (UNLIKELY(!request_describe(block, &size, &capacity))) {
         debug_report_pointer(call, block, frame);
         return;

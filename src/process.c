@@ -8,6 +8,7 @@
 #include "options.h"
 #include "os.h"
 #include "quarantine.h"
+#include "sanitizer.h"
 #include "scratch.h"
 #include "stacks.h"
 #include "syscall.h"
@@ -193,6 +194,10 @@ static bool is_any_on(size_t count) {
     return false;
 }
 
+bool process_may_debug(void) {
+    return process_debugs && !sanitizer_is_loaded();
+}
+
 static void apply_option(enum option_id id) {
     if (id == OPTION_LOG)
         message_log_to(option_text(OPTION_LOG));
@@ -201,11 +206,13 @@ static void apply_option(enum option_id id) {
 }
 
 static void boot_debugging(void) {
-    process_debugs = is_any_on(MODES);
-    process_stack_depth =
-        is_any_on(MODES_HEAVY) ? (unsigned)max_size(option_value(OPTION_STACKS), STACKS_DEPTH_MIN) : STACKS_DEPTH_LIGHT;
     apply_option(OPTION_LOG);
     options_on_change(apply_option);
+    process_debugs = sanitizer_is_loaded() || is_any_on(MODES);
+    process_stack_depth =
+        is_any_on(MODES_HEAVY) ? (unsigned)max_size(option_value(OPTION_STACKS), STACKS_DEPTH_MIN) : STACKS_DEPTH_LIGHT;
+    if (sanitizer_is_loaded())
+        message_print("the runtime of a sanitizer is loaded: every call goes to its malloc");
     if (option_value(OPTION_QUARANTINE) != 0 && !quarantine_boot(option_value(OPTION_QUARANTINE)))
         message_print("no memory for the quarantine");
     if (option_value(OPTION_HISTORY) != 0 && !history_boot(option_value(OPTION_HISTORY)))

@@ -6,12 +6,15 @@
 
 #include "tcache.h"
 
-/* Whether a debugging mode is on: then no thread has a cache, so that every call comes by a slow path, and src/debug is
- * to handle it. Constant after boot. */
+/* Whether a debugging mode is on, or a sanitizer's runtime is loaded: then no thread has a cache, so that every call
+ * comes by a slow path, and src/debug, or the runtime, is to handle it. Constant after boot. */
 extern bool process_debugs;
 
 /* Calls that are recorded of the stack of who takes a block, or gives one back. Constant after boot. */
 extern unsigned process_stack_depth;
+
+/* Whether debugging modes may change at run time. */
+bool process_may_debug(void);
 
 /* Counts how often scribbling was switched on or off, from 1: memory that was filled in a period may have been used
  * since in another, by blocks that nobody filled. */

@@ -5,6 +5,7 @@
 #include "misuse.h"
 #include "names.h"
 #include "request.h"
+#include "sanitizer.h"
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
@@ -79,6 +80,8 @@ static void *resize_large_block(void *block, size_t capacity, size_t size) {
 }
 
 static NOINLINE void *realloc_debug(void *block, size_t size) {
+    if (sanitizer_is_loaded())
+        return sanitizer_realloc(block, size);
     return debug_keep_frame(debug_resize(block, size, __builtin_frame_address(0)));
 }
 

@@ -19,7 +19,7 @@ PUBLIC int cadastre_option_get(const char *name, char *value, size_t size) {
 
 /* These have an effect only where every call comes by a slow path. */
 static bool has_effect(enum option_id id) {
-    return process_debugs || (id != OPTION_SCRIBBLE && id != OPTION_PERTURB && id != OPTION_CHECK_EACH);
+    return process_may_debug() || (id != OPTION_SCRIBBLE && id != OPTION_PERTURB && id != OPTION_CHECK_EACH);
 }
 
 PUBLIC int cadastre_option_set(const char *name, const char *value) {

@@ -11,6 +11,7 @@
 #include "os.h"
 #include "process.h"
 #include "request.h"
+#include "sanitizer.h"
 #include "scratch.h"
 #include "sizeclass.h"
 #include "stacks.h"
@@ -469,6 +470,8 @@ __attribute__((destructor(102))) static void finish(void) {
 PUBLIC size_t cadastre_malloc_size(const void *block) {
     size_t size;
     size_t capacity;
+    if (sanitizer_is_loaded())
+        return sanitizer_malloc_usable_size((void *)block);
     return block != NULL && request_describe(block, &size, &capacity) ? debug_usable(size, capacity) : 0;
 }
 

@@ -9,6 +9,8 @@
 #define CHUNK     ((size_t)128) /* words that are read at once */
 #define EARLY_MAX 64
 #define LIBRARIES 16
+#define FILES_MAX 65536 /* in a list of files, which others may change */
+#define FILE_SIZE 1152  /* the loader's structure of a file has so many bytes, and a few more */
 
 #if defined(__x86_64__)
 #define THREAD_POINTER(p) __asm__("mov %%fs:0, %0" : "=r"(p))
@@ -129,7 +131,9 @@ static void scan_pending(struct search *search) {
 }
 
 /* ---------------------------------------------------------------------------------------------- the libraries */
-static bool is_library(const char *path) {
+#define LOADERS 3 /* are the first */
+
+static bool is_one_of_first(size_t count, const char *path) {
     static const char *const names[] = {"ld-linux",     "ld64.so",   "ld-2",        "libc.so", "libc-2",
                                         "libpthread",   "libdl",     "libresolv",   "libnss_", "libgcc_s.so",
                                         "libstdc++.so", "libc++.so", "libc++abi.so"};
@@ -137,10 +141,62 @@ static bool is_library(const char *path) {
     for (const char *at = path; *at != '\0'; at++)
         if (*at == '/')
             name = at + 1;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    for (size_t i = 0; i < min_size(count, sizeof names / sizeof *names); i++)
         if (strncmp(name, names[i], strlen(names[i])) == 0)
             return true;
     return false;
+}
+
+static bool is_library(const char *path) {
+    return is_one_of_first(SIZE_MAX, path);
+}
+
+static bool is_loader(const char *path) {
+    return is_one_of_first(LOADERS, path);
+}
+
+/* ------------------------------------------------------------------------------------ the loader's first memory
+ * What glibc's loader took before there was a malloc lies apart, also the program's thread-local variables: so it is
+ * not looked into as a whole. Blocks come to hang on two things in it: on the structures of the files that the program
+ * was started with, and on the head of the list of files that have thread-local variables. */
+static void scan_files(struct search *search) {
+#if defined(__GLIBC__)
+    extern struct r_debug _r_debug __attribute__((weak));
+    struct link_map file;
+    const size_t words = sizeof file / sizeof(uintptr_t);
+    const struct link_map *at = &_r_debug == NULL ? NULL : _r_debug.r_map;
+    for (size_t i = 0; at != NULL && i < FILES_MAX; at = file.l_next, i++) {
+        struct kept_block *block = find(search, (uintptr_t)at);
+        if (block != NULL)
+            mark(search, block);
+        else
+            scan(search, (uintptr_t)at, FILE_SIZE);
+        if (read_words((uintptr_t)at, (uintptr_t *)&file, words) != words)
+            return;
+    }
+#else
+    (void)search;
+#endif
+}
+
+/* If a piece of that list lies there, which has its length, then the next one, and two words for each file: marks the
+ * next. */
+static void follow_piece(struct search *search, uintptr_t piece) {
+    uintptr_t head[2];
+    uintptr_t length;
+    if (piece % sizeof head != 0 || read_words(piece, head, 2) != 2)
+        return;
+    struct kept_block *next = find(search, head[1]);
+    if (next != NULL && read_words(head[1], &length, 1) == 1 && next->size == (1 + length) * sizeof head)
+        mark(search, next);
+}
+
+/* One of the loader's variables leads to it. */
+static void scan_for_pieces(struct search *search, uintptr_t from, size_t size) {
+    uintptr_t word;
+    for (uintptr_t at = round_up(from, sizeof word); at + sizeof word <= from + size; at += sizeof word)
+        if (read_words(at, &word, 1) == 1 && word >= UNIT_SIZE && find(search, word) == NULL)
+            follow_piece(search, word);
 }
 
 static bool is_in(uintptr_t address, uintptr_t start, size_t size) {
@@ -163,6 +219,8 @@ static int look_at_file(struct dl_phdr_info *info, size_t size, void *argument) 
         ours |= is_in((uintptr_t)kept_mark, start, part->p_memsz);
         if (library && (part->p_flags & PF_W) != 0)
             scan(search, start, part->p_memsz);
+        if (is_loader(info->dlpi_name) && (part->p_flags & PF_W) != 0)
+            scan_for_pieces(search, start, part->p_memsz);
     }
     if (ours)
         search->ours = locals;
@@ -226,6 +284,7 @@ void kept_mark(struct kept_block *blocks, size_t count) {
     mark_stream(&search, stdout);
     mark_stream(&search, stderr);
     dl_iterate_phdr(look_at_file, &search);
+    scan_files(&search);
     if (search.library_count == 0)
         scan_start(&search);
     for (size_t i = 0; i < count; i++)

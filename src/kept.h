@@ -3,8 +3,9 @@
  * that are live at exit, those that their own variables lead to, directly or by way of other such blocks.
  *
  * Their variables: the writable data of their files, but for the list of open streams, which are the program's; their
- * thread-local variables; and each thread's table of thread-local variables, with what it points to. A static program
- * is one file: there it is the standard streams' buffers, and what was taken before the first constructor ran.
+ * thread-local variables; what the loader keeps of each file; and each thread's table of thread-local variables, with
+ * what it points to. A static program is one file: there it is the standard streams' buffers, and what was taken before
+ * the first constructor ran.
  */
 #ifndef KEPT_H
 #define KEPT_H

@@ -56,6 +56,20 @@ if needs "$CXX" C++; then
     done
 fi
 
+# ---------------------------------------------------------------------------- libraries that are opened at run time
+# So many that the loader's list of those with thread-local variables grows, and their scope does.
+if ok "a library builds" compile "$ROOT/tests/debug/programs/opened.c" -shared -fPIC -o "$WORK/0.so" &&
+    ok "a program that opens it" compile "$ROOT/tests/debug/programs/opens.c" -ldl -pthread -o "$WORK/opens"; then
+    for ((copy = 1; copy < 150; copy++)); do
+        cp "$WORK/0.so" "$WORK/$copy.so"
+    done
+    for mode in local global; do
+        ok "it leaks nothing: $mode" finds "$none" CADASTRE_LEAKS=1 -- "$WORK/opens" $mode "$WORK" 150
+        ok "it leaks four blocks: $mode" finds "${four}cadastre: leaks: 4000 bytes in 4 blocks$kept$hint" \
+            CADASTRE_LEAKS=1 -- "$WORK/opens" $mode "$WORK" 150 1000
+    done
+fi
+
 # --------------------------------------------------------------------------------------------- C, and 16 threads
 ok "a C program builds" compile "$ROOT/tests/debug/programs/keeps.c" -pthread -ldl -o "$WORK/keeps"
 stream="(cadastre: leak: [0-9]+ bytes in 1 block, at 0x[0-9a-f]+(, taken at)?"$'\n'"$calls){2}"

@@ -76,7 +76,8 @@ void *cadastre_aligned_alloc(size_t alignment, size_t size) CADASTRE_NOEXCEPT;
  */
 int cadastre_posix_memalign(void **result, size_t alignment, size_t size) CADASTRE_NOEXCEPT;
 
-/* memalign (glibc): as aligned_alloc, but an alignment that is no power of two is rounded up to one. */
+/* memalign (glibc): as aligned_alloc, but an alignment that is no power of two is rounded up to one; where there is
+ * none, above SIZE_MAX / 2 + 1, it fails with EINVAL. */
 void *cadastre_memalign(size_t alignment, size_t size) CADASTRE_NOEXCEPT;
 
 /* valloc (glibc): a block aligned to the page size. */
@@ -379,6 +380,8 @@ size_t cadastre_malloc_good_size(size_t size) CADASTRE_NOEXCEPT;
  *               hblks, hblkhd     number and bytes of LARGE blocks, by capacity
  *               keepcost  bytes that malloc_trim could give back at once: retained
  *   malloc_info returns EAGAIN where the thread was stopped inside malloc, and ENOMEM; it is no cancellation point
+ *   malloc_stats          the most "mmap" regions and bytes count LARGE blocks, those that threads keep for themselves
+ *                         among them
  *   malloc_trim(pad)      gives back what is retained and what idle caches hold, whatever `pad` is; 1: there was some
  *   mallopt     M_ARENA_MAX       threads that start from now on are spread over so many arenas
  *               M_TRIM_THRESHOLD  in place of 8 MiB in the bound on what is retained, which swings no longer exceed;

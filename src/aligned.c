@@ -55,8 +55,8 @@ PUBLIC int cadastre_posix_memalign(void **result, size_t alignment, size_t size)
 }
 
 PUBLIC void *cadastre_memalign(size_t alignment, size_t size) {
-    if (alignment > PTRDIFF_MAX) {
-        errno = ENOMEM;
+    if (alignment > SIZE_MAX / 2 + 1) { /* there is no power of two to round it up to */
+        errno = EINVAL;
         return NULL;
     }
     size_t power = 1;

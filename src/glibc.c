@@ -5,6 +5,7 @@
 #include "account.h"
 #include "arenas.h"
 #include "census.h"
+#include "large.h"
 #include "message.h"
 #include "misuse.h"
 #include "names.h"
@@ -145,11 +146,13 @@ PUBLIC int mallopt(int parameter, int value) {
 /* ------------------------------------------------------------------------------------------------ malloc_stats */
 static void add_figure(struct text *text, const char *name, uint64_t value) {
     text_add(text, name);
+    for (uint64_t bound = 1000000000; bound > 1 && value < bound; bound /= 10) /* ten columns, as in glibc */
+        text_add(text, " ");
     text_add_decimal(text, value);
     text_add(text, "\n");
 }
 
-/* glibc's lines, and where it has none for what there is, others like them. */
+/* glibc's lines, and behind them others like them for what it has none. */
 PUBLIC void malloc_stats(void) {
     struct report *report = begin("malloc_stats");
     if (report == NULL)
@@ -167,8 +170,11 @@ PUBLIC void malloc_stats(void) {
         add_figure(&text, "in use bytes     = ", in_use(&arena->mapped));
     }
     census_all(&report->room, &report->stats, NULL);
+    struct large_counts most = large_most();
     add_figure(&text, "Total (incl. mmap):\nsystem bytes     = ", stats->mapped.total);
     add_figure(&text, "in use bytes     = ", in_use(&stats->mapped));
+    add_figure(&text, "max mmap regions = ", most.blocks);
+    add_figure(&text, "max mmap bytes   = ", most.bytes);
     add_figure(&text, "in use blocks    = ", stats->live_blocks);
     add_figure(&text, "mmap regions     = ", stats->large_blocks);
     add_figure(&text, "mmap bytes       = ", stats->large_bytes);

@@ -10,6 +10,9 @@ static struct lock lock = LOCK_INIT(LOCK_LARGE);
 static bool guard_edges;             /* constant after boot */
 static _Atomic size_t guarded_count; /* live guarded blocks; written under lock */
 
+static struct large_counts live; /* under lock, as the next */
+static struct large_counts most;
+
 /* Each takes two mappings, of which a process has 65,530. More blocks than these have no guards. */
 #define GUARDED_MAX 16384
 
@@ -26,6 +29,15 @@ static struct node *find_start(const void *block) {
 static struct node *find_live(const void *block) {
     struct node *node = find_start(block);
     return node != NULL && load_relaxed(&node->kind) == LARGE_LIVE ? node : NULL;
+}
+
+/* Under lock. */
+static void add_live(ptrdiff_t blocks, ptrdiff_t bytes) {
+    account_add_large_live(bytes);
+    live.blocks += (size_t)blocks;
+    live.bytes += (size_t)bytes;
+    most.blocks = max_size(most.blocks, live.blocks);
+    most.bytes = max_size(most.bytes, live.bytes);
 }
 
 /* Takes the lock, with as many spare nodes there as any operation needs. false: no memory, and no lock held. */
@@ -75,7 +87,7 @@ static void *take_guarded(size_t size, size_t span, size_t alignment) {
     node->pages_behind = (uint16_t)(behind / page);
     add_relaxed(&guarded_count, 1);
     account_add_large_resident((ptrdiff_t)span);
-    account_add_large_live((ptrdiff_t)span);
+    add_live(1, (ptrdiff_t)span);
     lock_release(&lock);
     return block;
 }
@@ -125,7 +137,7 @@ static void *publish_unlocking(struct node *node, size_t size, size_t alignment)
     node->sparse = is_sparse(node->span, alignment);
     if (node->span > UNIT_SIZE)
         directory_note_large(node->start, node);
-    account_add_large_live((ptrdiff_t)node->span);
+    add_live(1, (ptrdiff_t)node->span);
     void *block = (void *)node->start;
     lock_release(&lock);
     return block;
@@ -220,7 +232,7 @@ static void unmap_span(uintptr_t start, size_t span) {
 
 static void give_locked(struct node *node) {
     directory_forget_large(node->start, node);
-    account_add_large_live(-(ptrdiff_t)node->span);
+    add_live(-1, -(ptrdiff_t)node->span);
     spans_cache(node);
 }
 
@@ -234,7 +246,7 @@ static COLD void give_guarded_unlocking(struct node *node) {
     size_t span = node->span;
     size_t behind = guards_behind(node);
     directory_forget_large(start, node);
-    account_add_large_live(-(ptrdiff_t)span);
+    add_live(-1, -(ptrdiff_t)span);
     account_add_large_resident(-(ptrdiff_t)span);
     sub_relaxed(&guarded_count, 1);
     spans_remove(node);
@@ -295,7 +307,7 @@ static void purge_unlocking(struct node *node) {
 /* Only blocks of a large alignment are so short. Their pages go at once, as those alone keep the gaps apart. */
 static COLD void give_short_unlocking(struct node *node) {
     directory_forget_large(node->start, node);
-    account_add_large_live(-(ptrdiff_t)node->span);
+    add_live(-1, -(ptrdiff_t)node->span);
     purge_unlocking(spans_purge_begin(node, node->span));
 }
 
@@ -354,7 +366,7 @@ static void cut_tail(struct node *node, size_t span) {
     size_t excess = node->span - span;
     node->span = span;
     struct node *tail = spans_add(node->start + span, excess);
-    account_add_large_live(-(ptrdiff_t)excess);
+    add_live(0, -(ptrdiff_t)excess);
     spans_cache(tail);
 }
 
@@ -366,7 +378,7 @@ static bool absorb_next(struct node *node, size_t span) {
             return false;
     bool zeroed;
     struct node *taken = spans_take(node->next, node->next->start, missing, &zeroed);
-    account_add_large_live((ptrdiff_t)taken->span);
+    add_live(0, (ptrdiff_t)taken->span);
     spans_absorb(node, taken);
     return true;
 }
@@ -431,7 +443,7 @@ void *large_resize(void *block, size_t size, bool may_move) {
     }
     node->span = span;
     node->size = size;
-    account_add_large_live((ptrdiff_t)(span - old_span));
+    add_live(0, (ptrdiff_t)(span - old_span));
     account_add_large_resident((ptrdiff_t)(span - old_span));
     lock_release(&lock);
     return block;
@@ -518,6 +530,13 @@ bool large_unmap_free(bool gaps) {
         }
         any = true;
     }
+}
+
+struct large_counts large_most(void) {
+    lock_acquire(&lock);
+    struct large_counts counts = most;
+    lock_release(&lock);
+    return counts;
 }
 
 struct lock_counts large_lock_counts(void) {

@@ -122,6 +122,13 @@ size_t large_purge_oldest(size_t bytes);
 /* Unmaps every free span, and with `gaps` also what lies between aligned blocks; whether there were any. */
 bool large_unmap_free(bool gaps);
 
+/* The most blocks that there ever were, and the most bytes of theirs, those that threads have retired among them. */
+struct large_counts {
+    size_t blocks;
+    size_t bytes;
+};
+struct large_counts large_most(void);
+
 /* How the tree's lock was used so far. */
 struct lock_counts large_lock_counts(void);
 

@@ -178,6 +178,15 @@ static void alignments_that_are_wrong(void) {
        "%sposix_memalign: size too large: returns ENOMEM, *memptr and errno alone", n->prefix);
 }
 
+/* glibc, memalign(3): above the greatest power of two there is none to round it up to. */
+static void alignments_beyond(void) {
+    const size_t power = opaque_size(SIZE_MAX / 2 + 1);
+    ok(refuses(n->memalign(power + 1, 100), EINVAL) & refuses(n->memalign(power + 1, 0), EINVAL) &
+           refuses(n->memalign(opaque_size(SIZE_MAX), 4096), EINVAL) &
+           refuses(n->memalign(opaque_size(SIZE_MAX), opaque_size(SIZE_MAX)), EINVAL),
+       "%smemalign: alignment above all powers of two: NULL, EINVAL", n->prefix);
+}
+
 static void alignments_rounded_up(void) {
     static const struct {
         size_t given, got;
@@ -283,6 +292,7 @@ int main(int argc, char **argv) {
         products_overflow();
         refused_realloc_keeps();
         alignments_that_are_wrong();
+        alignments_beyond();
         alignments_rounded_up();
         errno_survives();
         errno_survives_slow_paths();

@@ -175,8 +175,20 @@ static void info_errors(void) {
     fclose(full);
 }
 
+/* Of the line that begins so. */
+static unsigned long long figure(const char *lines, const char *name) {
+    char start[64];
+    snprintf(start, sizeof start, "\n%s", name);
+    const char *line = strstr(lines, start);
+    check(line != NULL, "no line %s", name);
+    return strtoull(strchr(line, '=') + 1, NULL, 10);
+}
+
 static void stats_lines(void) {
     void *small = malloc(100);
+    fill(40, 200000);
+    size_t most = mallinfo2().hblkhd;
+    empty(40);
     void *block = malloc(200000);
     malloc_stats();
     char text[4096];
@@ -184,12 +196,14 @@ static void stats_lines(void) {
     check(length > 0, "malloc_stats prints nothing");
     text[length] = '\0';
     check(matches(text,
-                  "Arena 0:\nsystem bytes     = #\nin use bytes     = #\n*Total (incl. mmap):\nsystem bytes     = #"
-                  "\nin use bytes     = #\n*"),
+                  "Arena 0:\nsystem bytes     = *\nin use bytes     = *\n*Total (incl. mmap):\nsystem bytes     = *"
+                  "\nin use bytes     = *\nmax mmap regions =         40\nmax mmap bytes   =    *\n*"),
           "malloc_stats: %s", text);
     const char *total = strstr(text, "Total");
-    check(strtoull(strchr(strstr(total, "system"), '=') + 1, NULL, 10) == take_stats().mapped.total, "system bytes");
-    check(strtoull(strchr(strstr(total, "mmap bytes"), '=') + 1, NULL, 10) == malloc_usable_size(block), "mmap bytes");
+    check(figure(total, "system") == take_stats().mapped.total, "system bytes");
+    check(figure(total, "mmap regions") == 1, "mmap regions");
+    check(figure(total, "mmap bytes") == malloc_usable_size(block), "mmap bytes");
+    check(figure(total, "max mmap bytes") == most, "the most bytes were %zu: %s", most, text);
     free(small);
     free(block);
 }

@@ -351,13 +351,13 @@ static bool shorten(struct arena *arena, struct zone *zone, unsigned count) {
     zone->purging_count++;
     arena->purges++;
     zones_resize(&arena->zones, zone, -(int)count);
-    lock_begin_between(); /* arena_reset_lock ends the purges of others */
+    lock_begin_work(); /* arena_reset_lock ends the purges of others */
     arena_unlock(arena);
 
     bool unmapped = zone_unmap_tail(zone, count);
 
     arena_lock(arena);
-    lock_end_between();
+    lock_end_work();
     zone->purging_count--;
     arena->purges--;
     if (!unmapped)
@@ -417,13 +417,13 @@ size_t arena_purge_oldest(struct arena *arena) {
     zone_purge_begin(zone, first, count);
     arena->purges++;
     publish_oldest(arena);
-    lock_begin_between(); /* arena_reset_lock ends the purges of others */
+    lock_begin_work(); /* arena_reset_lock ends the purges of others */
     arena_unlock(arena);
 
     bool zeroed = os_purge((char *)zone_start(zone) + first * UNIT_SIZE, count * UNIT_SIZE);
 
     arena_lock(arena);
-    lock_end_between();
+    lock_end_work();
     zone_purge_end(zone, first, count, zeroed);
     zones_settle(&arena->zones, zone);
     arena->purges--;

@@ -104,7 +104,7 @@ static void purge_page(struct leaf *leaf, size_t index) {
     struct leaf_page *page = &leaf->pages[index];
     struct slab_line *lines = &leaf->lines[index * lines_on_page()];
     uint8_t none = 0;
-    lock_begin_between(); /* directory_reset ends what others do */
+    lock_begin_work(); /* directory_reset ends what others do */
     if (load_relaxed(&page->is_used) &&
         atomic_compare_exchange_strong_explicit(&page->zones, &none, LEAF_PAGE_PURGING, memory_order_acq_rel,
                                                 memory_order_relaxed)) {
@@ -113,7 +113,7 @@ static void purge_page(struct leaf *leaf, size_t index) {
         store_relaxed(&page->is_used, !is_purged);
         store_release(&page->zones, 0);
     }
-    lock_end_between();
+    lock_end_work();
 }
 
 void directory_leave(uintptr_t zone) {

@@ -285,14 +285,14 @@ static void remove_free(struct node *node) {
 static void purge_unlocking(struct node *node) {
     uintptr_t start = node->start;
     size_t span = node->span;
-    lock_begin_between(); /* large_reset_lock takes back the spans of others */
+    lock_begin_work(); /* large_reset_lock takes back the spans of others */
     lock_release(&lock);
 
     bool zeroed = os_purge((void *)start, span);
     size_t keep_max = purged_max();
 
     lock_acquire(&lock);
-    lock_end_between();
+    lock_end_work();
     node = spans_purge_end(node, zeroed);
     start = node->start;
     span = node->span;

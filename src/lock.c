@@ -148,11 +148,11 @@ bool lock_holds_any(void) {
     return thread_own.locks > 0 && thread_own.lock_mode != PASSING;
 }
 
-void lock_begin_between(void) {
+void lock_begin_work(void) {
     thread_own.locks++;
 }
 
-void lock_end_between(void) {
+void lock_end_work(void) {
     thread_own.locks--;
 }
 
@@ -161,7 +161,7 @@ void lock_pass_all(bool yes) {
         thread_own.lock_mode = yes ? PASSING : TAKING;
 }
 
-bool lock_forbids_fork(void) {
+bool lock_was_interrupted(void) {
     return thread_own.locks > 0;
 }
 

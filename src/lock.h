@@ -50,17 +50,18 @@ struct lock_counts lock_counts_of(struct lock *lock);
 /* Whether the calling thread holds a lock, or what counts as one: then it was interrupted in the midst of something. */
 bool lock_holds_any(void);
 
-/* What a thread does without a lock, and a fork in a handler that interrupts it must not take for a vanished thread's,
- * counts as a lock: where it lies between two, from its begin under the first to its end under the second. */
-void lock_begin_between(void);
-void lock_end_between(void);
+/* Work without a lock that counts as one: a child of fork undoes such work where a vanished thread was at it, and is not
+ * to undo the forking thread's own, which a signal handler has interrupted to fork. Work between two locks begins under
+ * the first and ends under the second. */
+void lock_begin_work(void);
+void lock_end_work(void);
 
 /* For the thread that forks, while it holds every lock: other libraries' handlers of fork, which run in it meanwhile,
  * may allocate. Its locks let it pass, until it says no. */
 void lock_pass_all(bool yes);
 
 /* Whether a signal handler that forks has interrupted the calling thread in the midst of something, or in a fork. */
-bool lock_forbids_fork(void);
+bool lock_was_interrupted(void);
 
 /* In the child of such a fork, where what the locks guard may be half done, and nobody is left to give them back: from
  * now on, whoever comes to a lock says so and aborts. */

@@ -70,9 +70,8 @@ static bool has_stream_list(void) {
  * and others' locks for good, can exec or _exit, and comes to nothing of ours without saying so: neither to a lock, nor
  * to a hit.
  */
-
 static void before_fork(void) {
-    if (lock_forbids_fork()) {
+    if (lock_was_interrupted()) {
         thread_own.forks_inside++;
         return;
     }

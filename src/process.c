@@ -161,7 +161,7 @@ static void make_thread_key(void) {
     has_thread_key = pthread_key_create(&thread_key, thread_exit) == 0;
     key_is_far = has_thread_key && thread_key >= NEAR_KEYS;
     if (!has_thread_key || key_is_far)
-        tcaches_find_dead();
+        tcaches_expect_dead();
 }
 
 /* The cache is put in place before the key, as pthread_setspecific may allocate. */

@@ -15,7 +15,7 @@ static struct lists {
 } lists[ARENAS_MAX];
 
 static struct tcache *_Atomic newest; /* of all caches */
-static bool finds_dead;               /* constant after boot */
+static bool expects_dead;             /* constant after boot */
 
 /*
  * thread_own.in_hand: an active cache that the thread is about to take up, has put down, or sees to for another: not
@@ -50,10 +50,10 @@ static void activate_locked(struct tcache *cache) {
 }
 
 static void deactivate_locked(struct tcache *cache) {
-    struct lists *list = lists_of(cache);
-    if (list->unseen == cache)
-        list->unseen = cache->next;
-    list_remove(&list->active, cache);
+    struct lists *own = lists_of(cache);
+    if (own->unseen == cache)
+        own->unseen = cache->next;
+    list_remove(&own->active, cache);
     thread_own.in_hand = NULL;
 }
 
@@ -81,9 +81,9 @@ static void discount_locked(struct tcache *cache) {
     arenas_leave(cache->owner);
 }
 
-static bool has_parked(const struct lists *list, struct arena *arena) {
+static bool has_parked(const struct lists *own, struct arena *arena) {
     arena_lock(arena);
-    bool has = list->parked != NULL;
+    bool has = own->parked != NULL;
     arena_unlock(arena);
     return has;
 }
@@ -91,13 +91,13 @@ static bool has_parked(const struct lists *list, struct arena *arena) {
 /* The cache in hand. */
 static void park(struct tcache *cache) {
     struct arena *arena = cache->owner;
-    struct lists *list = lists_of(cache);
+    struct lists *own = lists_of(cache);
     tcache_trim(cache);
-    if (has_parked(list, arena))
+    if (has_parked(own, arena))
         tcache_drain(cache);
     arena_lock(arena);
     deactivate_locked(cache);
-    list_add(&list->parked, list->parked, cache); /* behind the warm one, which is the next to be adopted */
+    list_add(&own->parked, own->parked, cache); /* behind the warm one, which is the next to be adopted */
     discount_locked(cache);
     arena_unlock(arena);
 }
@@ -119,12 +119,12 @@ static void init_life(struct tcache *cache) {
 }
 
 static void begin_life(struct tcache *cache) {
-    if (finds_dead)
+    if (expects_dead)
         pthread_mutex_lock(&cache->life);
 }
 
 static void end_life(struct tcache *cache) {
-    if (finds_dead)
+    if (expects_dead)
         pthread_mutex_unlock(&cache->life);
 }
 
@@ -141,14 +141,14 @@ static bool has_died(struct tcache *cache) {
 /* Looks at the next active caches of the arena, and parks those whose threads have ended. Gives how many it looked at,
  * LOOKED_AT_MAX unless it came to the last. */
 static unsigned find_dead(struct arena *arena, bool from_start) {
-    struct lists *list = &lists[arena->index];
+    struct lists *own = &lists[arena->index];
     struct tcache *looked_at[LOOKED_AT_MAX];
     unsigned count = 0;
     arena_lock(arena);
-    struct tcache *cache = from_start || list->unseen == NULL ? list->active : list->unseen;
+    struct tcache *cache = from_start || own->unseen == NULL ? own->active : own->unseen;
     for (; cache != NULL && count < LOOKED_AT_MAX; cache = cache->next)
         looked_at[count++] = cache;
-    list->unseen = cache;
+    own->unseen = cache;
     arena_unlock(arena);
     for (unsigned i = 0; i < count; i++) {
         thread_own.in_hand = looked_at[i];
@@ -166,9 +166,9 @@ static void find_all_dead(struct arena *arena) {
 
 /* In glibc, whose threads tell the kernel of their list of robust locks when they start. Others do so at the first such
  * lock, by a system call that sandboxes need not know. */
-void tcaches_find_dead(void) {
+void tcaches_expect_dead(void) {
 #ifdef __GLIBC__
-    finds_dead = true;
+    expects_dead = true;
 #endif
 }
 
@@ -215,16 +215,16 @@ static struct tcache *create(struct arena *arena) {
     store_relaxed(&cache->outgoing_left, OUTGOING_BYTES_MAX);
     for (unsigned class = 0; class < CLASSES; class ++)
         init_magazine(tcache_own_magazine(cache, class), class);
-    if (finds_dead)
+    if (expects_dead)
         init_life(cache);
     publish(cache);
     return cache;
 }
 
 static struct tcache *adopt(struct arena *arena) {
-    struct lists *list = &lists[arena->index];
+    struct lists *own = &lists[arena->index];
     arena_lock(arena);
-    struct tcache *cache = take_first_locked(list->parked != NULL ? &list->parked : &list->drained);
+    struct tcache *cache = take_first_locked(own->parked != NULL ? &own->parked : &own->drained);
     if (cache != NULL)
         count_locked(cache);
     arena_unlock(arena);
@@ -234,7 +234,7 @@ static struct tcache *adopt(struct arena *arena) {
 static void take_up_any(void) {
     struct arena *arena = arenas_join();
     struct tcache *cache = adopt(arena);
-    if (cache == NULL && finds_dead && find_dead(arena, false) > 0)
+    if (cache == NULL && expects_dead && find_dead(arena, false) > 0)
         cache = adopt(arena);
     if (cache == NULL)
         cache = create(arena);
@@ -244,6 +244,7 @@ static void take_up_any(void) {
     }
     begin_life(cache);
     tcache_set_current(cache);
+    atomic_signal_fence(memory_order_seq_cst);
     thread_own.in_hand = NULL;
 }
 
@@ -282,26 +283,26 @@ const struct tcache *tcaches_look_up(const struct tcache *cache, size_t *size, s
 
 /* While it is drained, each is active, so that no thread adopts it. */
 static void drain_parked_of(struct arena *arena) {
-    struct lists *list = &lists[arena->index];
+    struct lists *own = &lists[arena->index];
     struct tcache *cache;
     arena_lock(arena);
-    while ((cache = take_first_locked(&list->parked)) != NULL) {
+    while ((cache = take_first_locked(&own->parked)) != NULL) {
         arena_unlock(arena);
         tcache_drain(cache);
         arena_lock(arena);
         deactivate_locked(cache);
-        list_add(&list->drained, NULL, cache);
+        list_add(&own->drained, NULL, cache);
     }
-    while ((cache = list->drained) != NULL) {
-        list_remove(&list->drained, cache);
-        list_add(&list->parked, NULL, cache);
+    while ((cache = own->drained) != NULL) {
+        list_remove(&own->drained, cache);
+        list_add(&own->parked, NULL, cache);
     }
     arena_unlock(arena);
 }
 
 void tcaches_drain_parked(void) {
     for (unsigned i = 0; i < arenas_count(); i++) {
-        if (finds_dead)
+        if (expects_dead)
             find_all_dead(arenas_at(i));
         drain_parked_of(arenas_at(i));
     }
@@ -314,12 +315,12 @@ void tcaches_adopt_orphans(void) {
     memset(lists, 0, arenas_count() * sizeof *lists);
     store_relaxed(&tcache_threads, tcache_is_real(tcache_current));
     for (struct tcache *cache = load_acquire(&newest); cache != NULL; cache = cache->made_before) {
-        struct lists *list = lists_of(cache);
+        struct lists *own = lists_of(cache);
         bool is_current = cache == tcache_current, is_mine = is_current || cache == thread_own.in_hand;
-        list_add(is_mine ? &list->active : &list->parked, NULL, cache);
+        list_add(is_mine ? &own->active : &own->parked, NULL, cache);
         cache->is_counted = is_current;
         claims += is_mine ? cache->retired_claim : tcache_measure_retired(cache);
-        if (finds_dead)
+        if (expects_dead)
             init_life(cache);
         if (is_current)
             begin_life(cache);

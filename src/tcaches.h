@@ -1,7 +1,7 @@
 /*
- * All thread caches: which thread has which, and those that wait for a thread. Caches are for ever: as many
- * of each arena as it had threads at once. Each is in one list of its arena's: active while a thread has it, or is busy
- * with it; parked else.
+ * All thread caches: which thread has which, and those that wait for a thread. Caches are for ever: as many of each
+ * arena as it had threads at once. Each is in one list of its arena's: active while a thread has it, or is busy with
+ * it; parked else.
  *
  * A thread gives its cache back when a destructor of thread-specific data runs. Some end without: those whose C library
  * had no key left, or lost the value. So there is a second way, which asks no thread for anything: see find_dead.
@@ -20,7 +20,7 @@ void tcaches_detach(void);
 
 /* Threads may end without tcaches_detach: from now on their caches are looked for, where a thread would need a new one,
  * and by tcaches_drain_parked. Once, at boot, before any thread but this one has a cache. Not in all C libraries. */
-void tcaches_find_dead(void);
+void tcaches_expect_dead(void);
 
 /* Everything in the caches that no thread has goes back to the arenas. */
 void tcaches_drain_parked(void);

@@ -83,7 +83,7 @@ size_t arenas_flush(struct batch *batch, void **twice);
 void arenas_keep_contract(void);
 
 /* Sweeps a part of the ledger, if one is due, of what it knows of zones and LARGE spans that are gone. false: none is.
- * The debugging modes do so call by call, and who unmaps all that is free of all parts. */
+ * The debugging modes do so once a call; who unmaps all that is free does so until no part is due. */
 bool arenas_sweep_ledger(void);
 
 /* Gives back all that is retained: the pages for malloc_trim, and the addresses. false: there was nothing. */

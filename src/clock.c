@@ -11,9 +11,9 @@
 #define NAME "__kernel_clock_gettime"
 #endif
 
-typedef long reader(clockid_t clock, struct timespec *time);
+typedef long clock_reader(clockid_t clock, struct timespec *time);
 
-static reader *kernels; /* constant after boot; NULL: there is none */
+static clock_reader *kernel_clock; /* constant after boot; NULL: there is none */
 
 /* ------------------------------------------------------------------------------------- the kernel's function
  * The image is laid out as any shared object. Its table of symbols tells its length by way of a hash table only, of the
@@ -76,13 +76,13 @@ void clock_boot(void) {
         return;
     for (size_t i = 0; i < image.count; i++)
         if (image.symbols[i].st_shndx != SHN_UNDEF && strcmp(image.names + image.symbols[i].st_name, NAME) == 0)
-            kernels = (reader *)(image.base + image.symbols[i].st_value);
+            kernel_clock = (clock_reader *)(image.base + image.symbols[i].st_value);
 }
 
 /* -------------------------------------------------------------------------------------------------- reading */
 static struct timespec now(clockid_t clock) {
     struct timespec time = {0};
-    if (kernels == NULL || kernels(clock, &time) != 0)
+    if (kernel_clock == NULL || kernel_clock(clock, &time) != 0)
         syscall3(SYS_clock_gettime, clock, (long)&time, 0);
     return time;
 }

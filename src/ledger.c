@@ -17,9 +17,9 @@ static struct table {
 } parts[LEDGER_PARTS];
 static char *homes; /* in one mapping a page for each part, where it stands while that is enough; NULL: not yet */
 static struct lock lock = LOCK_INIT(LOCK_LEDGER);
-static bool sweeping;                /* some thread: one at a time, so that no doubt is another's; under lock */
+static bool is_sweeping;             /* some thread: one at a time, so that no doubt is another's; under lock */
 static _Atomic uint64_t due;         /* a bit for each part; written under lock, as the next two */
-static _Atomic size_t bytes;         /* mapped for all parts */
+static _Atomic size_t bytes_mapped;  /* for all parts */
 static _Atomic size_t others_mapped; /* beside that, the most at any sweep since all parts were due */
 
 _Static_assert(LEDGER_PARTS == 64, "due has a bit for each, and six bits of the hash name one");
@@ -104,7 +104,7 @@ static bool map_homes(void) {
     lock_acquire(&lock);
     if (homes == NULL && mine != NULL) {
         homes = mine;
-        store_relaxed(&bytes, homes_bytes() + os_own_guards());
+        store_relaxed(&bytes_mapped, homes_bytes() + os_own_guards());
         for (size_t i = 0; i < LEDGER_PARTS; i++)
             parts[i] = (struct table){(struct ledger_entry *)(homes + i * os_page_size()), os_page_size(), 0, 0};
         return true;
@@ -155,7 +155,7 @@ static bool change_size(struct table *t, size_t size) {
         for (size_t i = 0; i < capacity_of(t->bytes); i++)
             if (t->entries[i].address != 0)
                 insert(&other, t->entries[i]);
-        store_relaxed(&bytes, load_relaxed(&bytes) + mapped_for(&other) - mapped_for(t));
+        store_relaxed(&bytes_mapped, load_relaxed(&bytes_mapped) + mapped_for(&other) - mapped_for(t));
         struct table old = *t;
         other.sweep_at = old.sweep_at;
         *t = other;
@@ -172,13 +172,13 @@ static bool make_room(struct table *t) {
 
 /* What is mapped now, beside the ledger. */
 static size_t count_others(void) {
-    size_t mapped = os_mapped(), own = load_relaxed(&bytes);
+    size_t mapped = os_mapped(), own = load_relaxed(&bytes_mapped);
     return mapped - min_size(own, mapped);
 }
 
 /* Whether so much is gone that the ledger may be too large for the rest. */
 static bool has_fallen(void) {
-    size_t own = load_relaxed(&bytes);
+    size_t own = load_relaxed(&bytes_mapped);
     return own > homes_bytes() + os_own_guards() && count_others() + own / 8 < load_relaxed(&others_mapped);
 }
 
@@ -262,7 +262,7 @@ bool ledger_is_due(void) {
 /* A part that is due, and is the caller's to sweep; NULL: there is none. */
 static struct table *begin_sweep(void) {
     size_t others = count_others();
-    if (sweeping)
+    if (is_sweeping)
         return NULL;
     if (has_fallen()) {
         store_relaxed(&others_mapped, others);
@@ -273,7 +273,7 @@ static struct table *begin_sweep(void) {
     uint64_t parts_due = load_relaxed(&due);
     if (parts_due == 0)
         return NULL;
-    sweeping = true;
+    is_sweeping = true;
     store_relaxed(&others_mapped, max_size(load_relaxed(&others_mapped), others));
     store_relaxed(&due, parts_due & (parts_due - 1));
     return &parts[__builtin_ctzll(parts_due)];
@@ -342,7 +342,7 @@ bool ledger_sweep(bool (*is_there)(uintptr_t address, unsigned arena)) {
     }
     shrink(t);
     t->sweep_at = 2 * t->used;
-    sweeping = false;
+    is_sweeping = false;
     lock_release(&lock);
     return true;
 }
@@ -367,6 +367,6 @@ void ledger_unlock(void) {
 
 /* What a vanished thread was sweeping is due again when its next entry comes. */
 void ledger_reset_lock(void) {
-    sweeping = false;
+    is_sweeping = false;
     lock_reset(&lock);
 }

@@ -49,7 +49,7 @@ bool ledger_end_life(struct ledger_entry *given, struct ledger_entry *live);
  * nothing else. */
 void ledger_visit_live(void (*visit)(void *argument, struct ledger_entry *entry), void *argument);
 
-/* Whether a part of it is to be swept. Two loads, and no lock. */
+/* Whether a part of it is to be swept. A few loads, and no lock. */
 bool ledger_is_due(void);
 
 /*

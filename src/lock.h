@@ -50,9 +50,9 @@ struct lock_counts lock_counts_of(struct lock *lock);
 /* Whether the calling thread holds a lock, or what counts as one: then it was interrupted in the midst of something. */
 bool lock_holds_any(void);
 
-/* Work without a lock that counts as one: a child of fork undoes such work where a vanished thread was at it, and is not
- * to undo the forking thread's own, which a signal handler has interrupted to fork. Work between two locks begins under
- * the first and ends under the second. */
+/* Work without a lock that counts as one: a child of fork undoes such work where a vanished thread was at it, and is
+ * not to undo the forking thread's own, which a signal handler has interrupted to fork. Work between two locks begins
+ * under the first and ends under the second. */
 void lock_begin_work(void);
 void lock_end_work(void);
 

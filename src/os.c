@@ -119,7 +119,7 @@ void *os_map(size_t size) {
     return os_map_aligned(size, os_page);
 }
 
-/* Advice to purge is refused where pages are locked, and so were made when they were mapped. */
+/* Where pages are locked, all were made resident when they were mapped; there advice to purge is refused. */
 void *os_map_sparse(size_t size) {
     void *p = os_map(size);
     if (p == NULL)

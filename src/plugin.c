@@ -7,8 +7,8 @@
 #include <dlfcn.h>
 #include <link.h>
 
-/* Of the C libraries only glibc takes a library away. A static program has none of these; and it would be warned of
- * dlopen if that were here by its name. */
+/* Of the C libraries only glibc takes a library away. A static program has neither of these two; and if dlopen stood
+ * here by its name, the linker would warn whoever builds such a program. */
 #if defined(__GLIBC__)
 extern __typeof__(dladdr1) dladdr1 __attribute__((weak));
 extern __typeof__(dlsym) dlsym __attribute__((weak));

@@ -18,7 +18,7 @@
 void *scratch_take(const char *call, size_t size);
 
 /* Gives it back; errno is left alone. */
-void scratch_give(void *scratch);
+void scratch_give(void *bytes);
 
 /* In the child of fork. */
 void scratch_drop_others(void);

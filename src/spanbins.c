@@ -9,6 +9,8 @@ static struct bins {
     struct node *first[BINS];
 } sets[SPANBINS];
 
+_Static_assert(sizeof((struct node *)NULL)->bins == SPANBINS * sizeof(struct bin_place), "a place in each set");
+
 /* Lengths below eight pages have a bin each. */
 static unsigned bin_of(size_t length) {
     size_t pages = length / (4 * KIB);

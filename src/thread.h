@@ -1,7 +1,7 @@
 /*
  * What each thread has of its own besides its cache: words of several units in one place, as static TLS is scarce where
- * the library is opened late. Each belongs to the unit that is named beside it; no other touches it. Signal handlers may
- * look at and change all of it; where a word is not volatile, its unit keeps the order by fences or calls.
+ * the library is opened late. Each belongs to the unit that is named beside it; no other touches it. Signal handlers
+ * may look at and change all of it; where a word is not volatile, its unit keeps the order by fences or calls.
  */
 #ifndef THREAD_H
 #define THREAD_H

@@ -412,7 +412,6 @@ static int print(int fd, enum cadastre_format format, struct report *report) {
     else
         add_text(&text, report);
     text_flush(&text);
-    scratch_give(report);
     return text.fd >= 0 ? 0 : fail(EIO);
 }
 
@@ -420,7 +419,11 @@ PUBLIC int cadastre_stats_print(int fd, enum cadastre_format format) {
     if (fd < 0 || (format != CADASTRE_TEXT && format != CADASTRE_JSON))
         return fail(EINVAL);
     struct report *report = begin("cadastre_stats_print");
-    return report == NULL ? -1 : print(fd, format, report);
+    if (report == NULL)
+        return -1;
+    int result = print(fd, format, report);
+    scratch_give(report);
+    return result;
 }
 
 /* ------------------------------------------------------------------------------------------- CADASTRE_STATS */
@@ -435,6 +438,7 @@ static void print_text(void) {
         int log = message_open_log();
         print(log, CADASTRE_TEXT, report);
         message_close_log(log);
+        scratch_give(report);
     }
     errno = saved;
 }

@@ -1,8 +1,7 @@
 #include "zones.h"
 
 static uint64_t priority_of(const struct zone *zone) {
-    uint64_t x = (uintptr_t)zone / ZONE_SPAN * UINT64_C(0x9E3779B97F4A7C15);
-    return (x ^ x >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
+    return scatter((uintptr_t)zone / ZONE_SPAN);
 }
 
 /* ------------------------------------------------------------------------------------------------ the lists */

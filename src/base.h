@@ -55,4 +55,10 @@ INLINE size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
+/* Another number for each, as if drawn at random: from neighbouring keys priorities of a treap that is balanced. */
+INLINE uint64_t scatter(uint64_t key) {
+    uint64_t x = key * UINT64_C(0x9E3779B97F4A7C15);
+    return (x ^ x >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
+}
+
 #endif

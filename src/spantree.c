@@ -2,8 +2,7 @@
 #include "config.h"
 
 static uint64_t priority_of(const struct node *node) {
-    uint64_t x = node->start / KIB * UINT64_C(0x9E3779B97F4A7C15);
-    return (x ^ x >> 29) * UINT64_C(0xBF58476D1CE4E5B9);
+    return scatter(node->start / KIB);
 }
 
 static void replace_child(struct node **root, struct node *up, const struct node *old, struct node *new) {

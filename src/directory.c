@@ -105,7 +105,7 @@ static void purge_page(struct leaf *leaf, size_t index) {
     struct slab_line *lines = &leaf->lines[index * lines_on_page()];
     uint8_t none = 0;
     lock_begin_work(); /* directory_reset ends what others do */
-    if (load_relaxed(&page->is_used) &&
+    if (load_relaxed(&page->is_used) && is_blank(lines) &&
         atomic_compare_exchange_strong_explicit(&page->zones, &none, LEAF_PAGE_PURGING, memory_order_acq_rel,
                                                 memory_order_relaxed)) {
         bool is_purged =

@@ -611,7 +611,7 @@ static void test_broken_information(void) {
     memcpy(&count, copy + 8, sizeof count);
     diag("%zu bytes, %u functions", size, count);
 
-    struct cfi_module module = {copy, copy + size, copy, {0}};
+    struct cfi_module module = {.begin = copy, .end = copy + size, .header = copy};
     size_t found = 0;
     for (uint32_t i = 0; i < count; i++)
         found += use(&module, (uintptr_t)copy + (uintptr_t)(intptr_t)table[2 * i]);

@@ -232,20 +232,23 @@ void *os_move(void *address, size_t old_size, size_t new_size) {
     return p;
 }
 
+/* A page to try it on, a byte for each try: one that is mapped for that might be refused, as purges come when memory is
+ * out. */
+SPARSE static char trial[2 * UNIT_SIZE];
+static _Atomic size_t tries;
+
 /* Whether MADV_DONTNEED does what its name says: emulators have been seen to answer 0 and do nothing. Tried at the
- * first purge, and again if there was no page to try it on. Two threads may try at once, and get the same answer. */
+ * first purge, and again if that was refused. Two threads may try at once, and get the same answer. */
 static bool purge_is_known_to_zero(void) {
     int known = load_relaxed(&purge_zeroes);
-    if (known == 0) {
-        _Atomic char *page = raw_map(NULL, os_page, MAP_PROT, MAP_FLAGS);
-        if (page == NULL)
-            return false;
-        store_relaxed(page, 1);
-        if (raw_advise((void *)page, os_page, MADV_DONTNEED)) {
-            known = load_relaxed(page) == 0 ? 1 : -1;
+    if (UNLIKELY(known == 0)) {
+        char *page = (char *)round_up((uintptr_t)trial, os_page);
+        _Atomic char *byte = (_Atomic char *)&page[add_relaxed(&tries, 1) % os_page];
+        store_relaxed(byte, 1);
+        if (raw_advise(page, os_page, MADV_DONTNEED)) {
+            known = load_relaxed(byte) == 0 ? 1 : -1;
             store_relaxed(&purge_zeroes, known);
         }
-        trim((void *)page, os_page);
     }
     return known > 0;
 }

@@ -19,10 +19,12 @@ static size_t capacity_for(size_t size) {
 /* To a new block, with all of the old capacity that the new one holds, as a program may have used all of it; NULL:
  * there is no memory, and the old one stands. */
 static void *move_block(void *block, size_t capacity, size_t size) {
+    size_t new_capacity = capacity_for(size);
     void *moved = cadastre_malloc(size);
     if (moved == NULL)
         return NULL;
-    memcpy(moved, block, min_size(capacity, capacity_for(size)));
+    request_describe(moved, &size, &new_capacity); /* a LARGE block has more */
+    memcpy(moved, block, min_size(capacity, new_capacity));
     cadastre_free(block);
     return moved;
 }

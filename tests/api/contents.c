@@ -127,6 +127,25 @@ static void capacity_is_the_callers(void) {
     ok(whole, "every byte of the capacity is the caller's");
 }
 
+/* The same at random, where a block may move to one that has more capacity, and a request between the two. */
+static void large_capacities(void) {
+    enum { STEPS = 3000, LEAST = 66000, MOST = 366000 };
+    struct rng rng = rng_stream(7, 0);
+    int whole = 1;
+    for (int i = 0; i < STEPS; i++) {
+        unsigned char *block = malloc(rng_between(&rng, LEAST, MOST));
+        size_t before = malloc_usable_size(block);
+        memset(block, 0x33, before);
+        block = realloc(block, rng_between(&rng, LEAST, MOST));
+        size_t after = malloc_usable_size(block);
+        for (size_t j = 0; j < before && j < after; j++)
+            whole &= block[j] == 0x33;
+        memset(block, 0x44, after);
+        free(block);
+    }
+    ok(whole, "LARGE blocks: realloc keeps contents up to the smaller capacity");
+}
+
 /* Dirty blocks are freed, and calloc of the same size must not show them. */
 static void calloc_gives_zeros(void) {
     enum { EACH = 100 };
@@ -198,6 +217,7 @@ int main(void) {
     random_walk(&rng);
     steady_growth();
     capacity_is_the_callers();
+    large_capacities();
     calloc_gives_zeros();
     calloc_after_purge();
     shrinking_gives_back();

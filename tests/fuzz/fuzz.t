@@ -31,7 +31,7 @@ finds() {
 }
 
 ok "api finds a realloc that copies too little" finds api src/realloc.c \
-    's/memcpy(moved, block, min_size(capacity, capacity_for(size)))/memcpy(moved, block, min_size(capacity, 1000))/' \
+    's/memcpy(moved, block, min_size(capacity, new_capacity))/memcpy(moved, block, min_size(capacity, 1000))/' \
     'lost contents'
 ok "and a mapping that is lost" finds api src/large.c \
     's/if (!unmap(start, span)) {/if (span < 300000 \&\& !unmap(start, span)) {/' \

@@ -76,12 +76,12 @@ int main(void) {
         else
             for (size_t part = 0; part < FREERS; part++)
                 free_a_part((void *)part);
-        if (current_round == ROUNDS / 4)
+        if (current_round == ROUNDS / 2)
             early = resident();
     }
     size_t late = resident();
     struct heapmap map = heapmap_read();
-    diag("resident: %zu MiB after %d rounds, %zu MiB after %d", early / MIB, ROUNDS / 4, late / MIB, ROUNDS);
+    diag("resident: %zu MiB after %d rounds, %zu MiB after %d", early / MIB, ROUNDS / 2, late / MIB, ROUNDS);
     ok(atomic_load(&wrong) == 0, "blocks of threads that have ended keep their contents, are resized and freed");
     ok(registered, "the register shows them, each with its size");
     ok(!map.error[0] && map.count <= 2 * OWNERS, "and nothing once they are freed: %zu blocks live", map.count);

@@ -115,6 +115,7 @@
 #define LARGE_PURGED_MAX     CRAMPED_OR(1 * MIB, 256 * MIB)
 #define LARGE_PURGED_DIVISOR 8
 #define LARGE_UNMAP_MIN      CRAMPED_OR(256 * KIB, 4 * MIB)
+#define RUN_SPANS_MAX        CRAMPED_OR(3, 32) /* free spans side by side that serve a request together, about */
 /* Between aligned LARGE blocks shorter than LARGE_SPARSE_MAX addresses are kept, for alignments up to LARGE_GAP_MAX. */
 #define LARGE_SPARSE_MAX (2 * MIB)
 #define LARGE_GAP_MAX    (64 * MIB)

@@ -373,8 +373,10 @@ static void cut_tail(struct node *node, size_t span) {
 /* Takes the missing pages from free spans that follow. */
 static bool absorb_next(struct node *node, size_t span) {
     size_t missing = span - node->span, found = 0;
-    for (const struct node *last = node; found < missing; last = last->next, found += last->span)
-        if (!spans_follow(last, last->next) || last->next->kind > LARGE_PURGED)
+    if (!spans_follow(node, node->next) || node->next->kind > LARGE_PURGED)
+        return false;
+    for (const struct node *last = node->next; (found += last->span) < missing; last = last->next)
+        if (!spans_run_on(last))
             return false;
     bool zeroed;
     struct node *taken = spans_take(node->next, node->next->start, missing, &zeroed);

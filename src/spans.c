@@ -90,7 +90,7 @@ struct node *spans_add(uintptr_t start, size_t span) {
     store_relaxed(&node->kind, LARGE_LIVE);
     store_relaxed(&node->size, 0);
     node->span = span;
-    node->retained = node->guarded = node->gap = node->sparse = false;
+    node->retained = node->guarded = node->gap = node->sparse = node->begins_run = false;
     spantree_insert(&root, node);
     return node;
 }
@@ -133,60 +133,88 @@ static size_t counted(const struct node *node) {
     return is_purged(node) && !node->gap ? node->span : 0;
 }
 
-static bool ends_free(const struct node *node) {
-    return spans_follow(node->prev, node) && is_free(node->prev);
-}
-
-static bool goes_on_free(const struct node *node) {
-    return spans_follow(node, node->next) && is_free(node->next);
+static bool are_one_run(const struct node *node, const struct node *next) {
+    return spans_follow(node, next) && is_free(node) && is_free(next) && !next->begins_run;
 }
 
 static struct node *first_of_run(struct node *node) {
-    while (ends_free(node))
+    while (are_one_run(node->prev, node))
         node = node->prev;
     return node;
 }
 
-static void forget_run(struct node *first) {
-    spanbins_remove(first->bins[GAPS].length == 0 ? RUNS : GAPS, first);
+static void forget_run(struct node *node) {
+    struct node *first = first_of_run(node);
+    spanbins_remove(RUNS, first);
+    spanbins_remove(GAPS, first);
 }
 
+/* If it is not noted. */
 static void note_run(struct node *node) {
     struct node *first = first_of_run(node);
     size_t length = first->span;
-    for (const struct node *last = first; goes_on_free(last); last = last->next)
+    if (first->bins[RUNS].length != 0 || first->bins[GAPS].length != 0)
+        return;
+    for (const struct node *last = first; are_one_run(last, last->next); last = last->next)
         length += last->next->span;
     spanbins_add(first->gap && first->span == length ? GAPS : RUNS, first, length);
+}
+
+/* The free spans beside this one; NULL: there is none. */
+static struct node *free_before(const struct node *node) {
+    return spans_follow(node->prev, node) && is_free(node->prev) ? node->prev : NULL;
+}
+
+static struct node *free_behind(const struct node *node) {
+    return spans_follow(node, node->next) && is_free(node->next) ? node->next : NULL;
 }
 
 /* Before a span becomes free or ceases to be: its own run, or those on both sides, are not what they were. And after:
  * they are noted as they are now. */
 static void forget_runs(struct node *node) {
     if (is_free(node)) {
-        forget_run(first_of_run(node));
+        forget_run(node);
         return;
     }
-    if (ends_free(node))
-        forget_run(first_of_run(node->prev));
-    if (goes_on_free(node))
+    if (free_before(node) != NULL)
+        forget_run(node->prev);
+    if (free_behind(node) != NULL)
         forget_run(node->next);
 }
 
 static void note_runs(struct node *node) {
-    if (is_free(node)) {
+    if (is_free(node))
         note_run(node);
-        return;
-    }
-    if (ends_free(node))
+    if (free_before(node) != NULL)
         note_run(node->prev);
-    if (goes_on_free(node))
+    if (free_behind(node) != NULL)
         note_run(node->next);
+}
+
+/* Of a span that became free: its run is cut before or behind it where it would be too long, as a run is walked each
+ * time that a part of it changes. */
+static void limit_run(struct node *node) {
+    struct node *behind = free_behind(node);
+    size_t before = 0, after = 0;
+    for (const struct node *at = node; are_one_run(at->prev, at); at = at->prev)
+        before++;
+    if (before >= RUN_SPANS_MAX) {
+        node->begins_run = true;
+        before = 0;
+    }
+    for (const struct node *at = node; are_one_run(at, at->next); at = at->next)
+        after++;
+    if (before + after >= RUN_SPANS_MAX && behind != NULL)
+        behind->begins_run = true;
+}
+
+bool spans_run_on(const struct node *node) {
+    return are_one_run(node, node->next);
 }
 
 /* ------------------------------------------------------------------------------------------------ free spans */
 void spans_remove(struct node *node) {
-    struct node *before = ends_free(node) ? node->prev : NULL;
-    struct node *behind = goes_on_free(node) ? node->next : NULL;
+    struct node *before = free_before(node), *behind = free_behind(node);
     forget_runs(node);
     purged -= counted(node);
     drop(node);
@@ -218,14 +246,18 @@ static void end_gap(struct node *node) {
 }
 
 static struct node *make_free(struct node *node, enum large_kind kind, bool coalesces) {
+    struct node *before = free_before(node), *behind = free_behind(node);
     forget_runs(node);
-    if (kind == LARGE_PURGED && !node->gap && ends_free(node) && node->prev->gap)
-        end_gap(node->prev);
-    if (kind == LARGE_PURGED && !node->gap && goes_on_free(node) && node->next->gap)
-        end_gap(node->next);
+    if (kind == LARGE_PURGED && !node->gap && before != NULL && before->gap)
+        end_gap(before);
+    if (kind == LARGE_PURGED && !node->gap && behind != NULL && behind->gap)
+        end_gap(behind);
+    if (behind != NULL) /* it was the first of a run; now they may be one */
+        behind->begins_run = false;
     store_relaxed(&node->kind, (uint8_t)kind);
     if (coalesces)
         node = coalesce(node);
+    limit_run(node);
     if (kind == LARGE_CACHED)
         spanbins_add(WARM_SPANS, node, node->span);
     note_runs(node);
@@ -253,6 +285,7 @@ static struct node *split(struct node *node, uintptr_t at) {
     behind->span = node->span - front;
     behind->guarded = false;
     behind->gap = node->gap;
+    behind->begins_run = false;
     behind->retained = node->retained;
     if (node->retained) {
         behind->stamp = node->stamp;
@@ -302,7 +335,7 @@ struct node *spans_take(struct node *node, uintptr_t at, size_t span, bool *zero
         if (node->span >= span)
             break;
     }
-    node->gap = false;
+    node->gap = node->begins_run = false;
     store_release(&node->kind, LARGE_LIVE);
     note_runs(node);
     account_add_large_resident((ptrdiff_t)cold);
@@ -366,13 +399,13 @@ struct node *spans_root(void) {
 bool spans_are_valid(void) {
     size_t retained = 0, cold = 0, cached = 0, first = 0, gaps = 0, in_warm, in_runs, in_gaps;
     for (struct node *node = spantree_find_ceiling(root, 0); node != NULL; node = node->next) {
-        bool is_cached = node->kind == LARGE_CACHED, begins = is_free(node) && !ends_free(node);
+        bool is_cached = node->kind == LARGE_CACHED, begins = is_free(node) && !are_one_run(node->prev, node);
         if (node->start % os_page_size() != 0 || node->span % os_page_size() != 0 ||
             (node->kind == LARGE_LIVE && node->size > node->span) || (node->retained && !is_cached) ||
             (is_cached && node->bins[WARM_SPANS].length != node->span) || (node->gap && !is_purged(node)))
             return false;
         size_t length = is_free(node) ? node->span : 0;
-        for (const struct node *last = node; begins && goes_on_free(last); last = last->next)
+        for (const struct node *last = node; begins && are_one_run(last, last->next); last = last->next)
             length += last->next->span;
         bool is_gap = node->gap && length == node->span && begins;
         if (begins && node->bins[is_gap ? GAPS : RUNS].length != length)

@@ -1,7 +1,8 @@
 /*
  * The LARGE spans: the tree of them, their nodes, and what becomes of the free ones. Freed spans stay in the tree:
  * CACHED while their pages are resident, PURGED once the pages are given back and only the addresses kept. Neighbours
- * of one kind become one; neighbours of both make a run, and serve a request together.
+ * of one kind become one; neighbours of both make a run, and serve a request together; a run of more than RUN_SPANS_MAX
+ * or so is cut in two, since it is walked whenever a part of it changes.
  *
  * GAPS are purged spans that no block has had: what lies between blocks of a large alignment, mapped with them, since
  * a hole would cost a mapping for each. They serve such blocks. When what is beside one is purged, it becomes a part of
@@ -49,6 +50,9 @@ INLINE bool spans_worth_cutting(size_t excess, size_t need) {
 
 void spans_remove(struct node *node);
 void spans_move(struct node *node, uintptr_t start, size_t span); /* a live one, to other addresses */
+
+/* The span that follows is in the same run: it serves a request together with this one. */
+bool spans_run_on(const struct node *node);
 
 /* `next` starts where `node` ends; and it becomes a part of it: both live. */
 bool spans_follow(const struct node *node, const struct node *next);

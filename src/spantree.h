@@ -38,6 +38,7 @@ struct node {
     bool retained;
     bool guarded;          /* its mapping is longer, by a page before it, ... */
     bool gap;              /* spans.h */
+    bool begins_run;       /* spans.h: it is not one run with the free span before it */
     bool sparse;           /* LIVE, and likely beside gaps */
     uint16_t pages_behind; /* ... and by so many behind it */
     _Atomic size_t size;

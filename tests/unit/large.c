@@ -218,6 +218,31 @@ static void random_use(void) {
     ok(live == listed, "the list has exactly the live blocks");
 }
 
+/* Every second of many neighbours is freed, and purged; then the others: runs of cached and purged spans in turn do not
+ * grow with their number. */
+static void runs(void) {
+    enum { BLOCKS = 3000 };
+    static void *blocks[BLOCKS];
+    size_t longest = 0, length = 1, free_ones = 0;
+    large_unmap_free(true);
+    for (size_t i = 0; i < BLOCKS; i++)
+        blocks[i] = take(SMALL_MAX + 1);
+    for (size_t i = 0; i < BLOCKS; i += 2)
+        large_give(blocks[i]);
+    while (large_purge_oldest(SIZE_MAX) > 0)
+        ;
+    for (size_t i = 1; i < BLOCKS; i += 2)
+        large_give(blocks[i]);
+    for (const struct node *node = spantree_find_ceiling(spans_root(), 0); node != NULL; node = node->next) {
+        length = spans_run_on(node) ? length + 1 : 1;
+        longest = max_size(longest, length);
+        free_ones += load_relaxed(&node->kind) <= LARGE_PURGED;
+    }
+    ok(free_ones > BLOCKS / 2 && longest <= 2 * RUN_SPANS_MAX && large_is_valid(),
+       "%zu free spans side by side are runs of %zu at the most", free_ones, longest);
+    large_unmap_free(true);
+}
+
 /* Nodes are never given back: there are as many as there were spans at once, at the most, and two for what is next. */
 static void nodes(void) {
     enum { BLOCKS = 1000, ROUNDS = 50 };
@@ -259,6 +284,7 @@ int main(void) {
     runs();
     gaps();
     random_use();
+    runs();
     nodes();
     return tap_done();
 }

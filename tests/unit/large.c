@@ -220,7 +220,7 @@ static void random_use(void) {
 
 /* Every second of many neighbours is freed, and purged; then the others: runs of cached and purged spans in turn do not
  * grow with their number. */
-static void runs(void) {
+static void long_runs(void) {
     enum { BLOCKS = 3000 };
     static void *blocks[BLOCKS];
     size_t longest = 0, length = 1, free_ones = 0;
@@ -284,7 +284,7 @@ int main(void) {
     runs();
     gaps();
     random_use();
-    runs();
+    long_runs();
     nodes();
     return tap_done();
 }

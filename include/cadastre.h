@@ -174,7 +174,7 @@ struct cadastre_show {
  * show_alloc_mem_ex (our own): show_alloc_mem at any length, as `what` says; NULL: all fields zero. Per zone and slab
  * it tells the arena, the class (capacity of its blocks), how many blocks are live, cached by threads, and free, and
  * the fragmentation: the part of the slabs' bytes that lies in free blocks. The filters by category, arena and address
- * hold for everything, that by size for blocks and the total alone.
+ * hold for everything, that by size for blocks, events and the total.
  *
  * Exact as show_alloc_mem is. A block's bytes are shown only if it is found live, with the same size, after they were
  * read: else another thread has freed it meanwhile, and it is left out. They are read by the kernel (process_vm_readv,
@@ -360,8 +360,8 @@ int cadastre_stats_print(int fd, enum cadastre_format format) CADASTRE_NOEXCEPT;
 
 /*
  * malloc_size (macOS): the capacity of `block`, as malloc_usable_size; but 0, without a report, for NULL and for every
- * pointer that is not the start of a live block. malloc_good_size (macOS): the capacity that malloc(size) gives,
- * or for a LARGE block may exceed.
+ * pointer that is not the start of a live block. malloc_good_size (macOS): the capacity of what malloc(size) gives;
+ * a LARGE block often has more.
  */
 size_t malloc_size(const void *block) CADASTRE_NOEXCEPT;
 size_t malloc_good_size(size_t size) CADASTRE_NOEXCEPT;

@@ -345,7 +345,8 @@ bool arena_release_zone(struct arena *arena) {
 }
 
 /* Unmaps the zone's idle tail, the lock held before and after, but not meanwhile. The units leave the zone first: so
- * the child of a fork has lost their addresses, at worst. The zone stays, as one in which something is being purged. */
+ * the child of a fork has lost their addresses, at worst. The zone stays, and no other thread shortens it, as one in
+ * which something is being purged. */
 static bool shorten(struct arena *arena, struct zone *zone, unsigned count) {
     zone_cut_tail(zone, count);
     zone->purging_count++;
@@ -371,7 +372,7 @@ static bool shorten_zones(struct arena *arena, enum category category) {
     const struct zone *first = NULL; /* looked at since the lock was taken */
     bool any = false;
     for (struct zone *zone; (zone = zones_first(&arena->zones, ROOMY, category)) != NULL && zone != first;) {
-        unsigned count = zone_idle_tail(zone);
+        unsigned count = zone->purging_count > 0 ? 0 : zone_idle_tail(zone);
         zones_postpone(&arena->zones, ROOMY, zone);
         if (count == 0) {
             first = first == NULL ? zone : first;

@@ -6,7 +6,8 @@ _Static_assert(sizeof(struct slab) == 64, "a cache line of its own");
 _Static_assert(STATE_UNTOUCHED < STATE_LIVE && STATE_USED < STATE_LIVE && (STATE_LIVE & (STATE_LIVE - 1)) == 0,
                "slab_retake_live");
 
-/* For a wrong free that has read a line's reciprocal when the slab is uncarved: whatever the index, it is not live. */
+/* For a wrong free that has read a line's reciprocal when the slab is uncarved: whatever the index, it is not live, as
+ * long as the zone stands. */
 SPARSE static state_byte nothing_live[UNIT_SIZE / BLOCK_ALIGN + 1];
 
 static size_t words_of(size_t blocks) {

@@ -481,7 +481,7 @@ PUBLIC size_t cadastre_malloc_size(const void *block) {
 
 PUBLIC size_t cadastre_malloc_good_size(size_t size) {
     if (size <= SMALL_MAX)
-        return sizeclasses[sizeclass_of(size)].size;
+        return sizeclass_capacity(size);
     process_enter(); /* which reads the page size */
     return size > PTRDIFF_MAX ? size : round_up(size, os_page_size());
 }

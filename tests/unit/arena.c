@@ -281,6 +281,13 @@ static void shortening(struct arena *arena) {
     for (size_t i = 0; i < SLABS; i++)
         got += refill(arena, sizeclass_of(SMALL_MAX), &entries[i], 1);
     size_t mapped = os_mapped(), idle = ZONE_UNITS - 1 - HEADER_UNITS(ZONE_UNITS) - SLABS;
+    struct zone *zone = zone_of(entries[0].block);
+    unsigned units = zone->units;
+    zone->purging_count++;
+    arena_shorten_zones(arena);
+    zone->purging_count--;
+    ok(zone->units == units, "not of a zone in which another thread purges, or which it shortens");
+    mapped = os_mapped();
     bool shortened = arena_shorten_zones(arena);
     ok(got == SLABS && shortened && mapped - os_mapped() >= idle * UNIT_SIZE && arena_is_valid(arena),
        "%zu KiB of idle units at the ends of zones are unmapped", (mapped - os_mapped()) / KIB);
